@@ -1,0 +1,37 @@
+"""How every id is computed: nothing is drawn at random, so a repeat names the same thing."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+_ROOT = UUID("7d9a1f52-6a0e-5c57-9b0e-3f2f9d5f6c11")
+
+
+def intent_id(tenant: str, idempotency_key: str) -> str:
+    """One intent per tenant and ``Idempotency-Key``."""
+    return str(uuid5(_ROOT, f"intent/{len(tenant)}/{tenant}/{idempotency_key}"))
+
+
+def workflow_id(intent: str) -> str:
+    """One workflow per intent."""
+    return str(uuid5(UUID(intent), "workflow"))
+
+
+def command_id(workflow: str, step: str, command: str, attempt: int) -> str:
+    """One command per workflow, step, command type and logical attempt."""
+    return str(uuid5(UUID(workflow), f"{step}/{command}/{attempt}"))
+
+
+def receipt_id(sku: str, idempotency_key: str) -> str:
+    """One stock receipt per SKU and ``Idempotency-Key``."""
+    return str(uuid5(_ROOT, f"receipt/{len(sku)}/{sku}/{idempotency_key}"))
+
+
+def event_id(cause: str, event: str) -> str:
+    """One event of a type per cause: a command's id, or the id of the intent."""
+    return str(uuid5(UUID(cause), event))
+
+
+def decision_id(workflow: str, version: int) -> str:
+    """One decision per workflow and version."""
+    return str(uuid5(UUID(workflow), f"decision/{version}"))

@@ -1,0 +1,297 @@
+"""Every event and command, in the order of the flow: one frozen dataclass and one ``.avsc`` each.
+
+Events are facts in the past tense and say on which *stream* (a Kafka topic) they travel.
+Commands are imperative and say which *service* (a RabbitMQ queue) carries them out.
+All times are aware UTC datetimes; all amounts are integers in the currency's minor unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """So many units of one SKU."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLine:
+    """A line that stock could not cover."""
+
+    sku: str
+    requested: int
+    available: int
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every event carries.
+
+    ``sequence`` counts this stream's events of this workflow from 1 without gaps; a repeated event
+    keeps its ``event_id`` and its ``sequence``.
+    """
+
+    stream: ClassVar[str]
+
+    event_id: str
+    workflow_id: str
+    sequence: int
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Event):
+    """An event by which a service answers a command."""
+
+    command_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentCreated(Event):
+    """A client's intent was accepted."""
+
+    stream: ClassVar[str] = "intents"
+
+    intent_id: str
+    tenant: str
+    customer_ref: str
+    lines: tuple[Line, ...]
+    amount_minor: int
+    currency: str
+    payment_method: str
+    ship_to: str
+    definition: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentAuthorized(Answer):
+    """The provider holds the amount."""
+
+    stream: ClassVar[str] = "payments"
+
+    authorization_id: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentDeclined(Answer):
+    """The provider, or a fence left by an earlier void, refused the amount."""
+
+    stream: ClassVar[str] = "payments"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentVoided(Answer):
+    """Nothing is held any more; ``authorization_id`` is None when nothing ever was."""
+
+    stream: ClassVar[str] = "payments"
+
+    authorization_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockReserved(Answer):
+    """Every line is held. ``expires_at`` None means that the hold does not lapse."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockRejected(Answer):
+    """Nothing is held: ``short`` names the lines that stock could not cover."""
+
+    stream: ClassVar[str] = "inventory"
+
+    reason: str
+    short: tuple[ShortLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockReleased(Answer):
+    """The lines are available again; none when nothing was held."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What every command carries. A technical retry keeps ``command_id``."""
+
+    service: ClassVar[str]
+
+    command_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCommand(Command):
+    """A command that a workflow's step issued. ``attempt`` is the logical attempt, from 1."""
+
+    workflow_id: str
+    step: str
+    attempt: int
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizePayment(StepCommand):
+    """Hold the amount on the payment method."""
+
+    service: ClassVar[str] = "payment"
+
+    tenant: str
+    amount_minor: int
+    currency: str
+    payment_method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidPayment(StepCommand):
+    """Give up whatever this workflow holds at the provider, and refuse to hold more."""
+
+    service: ClassVar[str] = "payment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveStock(StepCommand):
+    """Hold every line, or none."""
+
+    service: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseStock(StepCommand):
+    """Give back whatever this workflow holds, and refuse to hold more."""
+
+    service: ClassVar[str] = "inventory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveStock(Command):
+    """Goods arrived: add them to what is available. Belongs to no workflow."""
+
+    service: ClassVar[str] = "inventory"
+
+    sku: str
+    quantity: int
+    reference: str
+    issued_at: datetime
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """The event that a decision answers, and where it stood in Kafka."""
+
+    event_id: str
+    type: str
+    stream: str
+    sequence: int
+    occurred_at: datetime
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCommand:
+    """A command as it leaves: ``body`` is the encoded message."""
+
+    command_id: str
+    type: str
+    service: str
+    step: str
+    attempt: int
+    deadline_at: datetime | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepView:
+    """A step as people see it."""
+
+    name: str
+    status: str
+    attempt: int
+    command_id: str | None
+    deadline_at: datetime | None
+    finished_at: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade:
+    """One transition of one run: what happened, what was decided, which commands left.
+
+    ``version`` is dense per workflow, from 1. The record holds the whole view of the run after the
+    transition, so that a reader needs no other record. ``ignored`` gives the reason when the event
+    changed nothing.
+    """
+
+    stream: ClassVar[str] = "decisions"
+
+    decision_id: str
+    workflow_id: str
+    version: int
+    decided_at: datetime
+    cause: Cause
+    step: str | None
+    status_before: str | None
+    status: str
+    reason: str | None
+    ignored: str | None
+    commands: tuple[IssuedCommand, ...]
+    intent_id: str
+    tenant: str
+    customer_ref: str
+    correlation_id: str
+    definition: str
+    lines: tuple[Line, ...]
+    amount_minor: int
+    currency: str
+    started_at: datetime
+    steps: tuple[StepView, ...]
+
+
+EVENTS: tuple[type[Event], ...] = (
+    IntentCreated,
+    PaymentAuthorized,
+    PaymentDeclined,
+    PaymentVoided,
+    StockReserved,
+    StockRejected,
+    StockReleased,
+)
+COMMANDS: tuple[type[Command], ...] = (
+    AuthorizePayment,
+    VoidPayment,
+    ReserveStock,
+    ReleaseStock,
+    ReceiveStock,
+)
+EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory")
+SERVICES: tuple[str, ...] = ("payment", "inventory")

@@ -1,0 +1,69 @@
+"""Every setting: name, type, default and meaning. Read once at start and passed on.
+
+A setting is given by the environment variable ``FULCRUM_<NAME>``. ``fulcrum config show`` prints them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fulcrum.errors import Misconfigured
+
+
+class Settings(BaseSettings):
+    """Addresses, names and limits of one process."""
+
+    model_config = SettingsConfigDict(env_prefix="FULCRUM_", frozen=True, extra="ignore")
+
+    namespace: str = Field(
+        "fulcrum",
+        pattern=r"^[a-z][a-z0-9_-]{0,40}$",
+        description="Prefix of every topic, consumer group, queue, registry subject and Redis key.",
+    )
+    instance: str = Field(
+        "0",
+        pattern=r"^[a-z0-9_-]{1,40}$",
+        description="Name of this process among those of its role; keeps its place over a restart.",
+    )
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated.")
+    rabbitmq_url: str = Field("amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ, with vhost.")
+    postgres_dsn: str = Field("postgresql://fulcrum@127.0.0.1:5432/fulcrum", description="Postgres database.")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis, used as a cache only.")
+    registry_url: str = Field(
+        "http://127.0.0.1:8081/apis/ccompat/v7", description="Schema registry, Confluent-compatible API."
+    )
+    psp_url: str = Field("http://127.0.0.1:8090", description="Payment provider.")
+    psp_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the payment provider.")
+    psp_log: Path | None = Field(
+        None, description="File in which the payment simulator keeps its effects; none: in memory."
+    )
+    http_host: str = Field("127.0.0.1", description="Address on which a role serves HTTP.")
+    http_port: int = Field(
+        0, ge=0, le=65535, description="Port on which a role serves HTTP; 0: the role's default port."
+    )
+    partitions: int = Field(8, ge=1, description="Partitions of every topic; never changed once created.")
+    replication: int = Field(1, ge=1, description="Replicas of every topic.")
+    concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
+    batch_size: int = Field(50, ge=1, le=500, description="Inventory commands in one transaction at most.")
+    retry_limit: int = Field(6, ge=0, le=50, description="Retries of a command before it is parked.")
+    retry_unit: float = Field(
+        1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."
+    )
+    log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
+
+
+def load_settings() -> Settings:
+    """Settings from the environment; Misconfigured names every fault at once."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"FULCRUM_{'_'.join(str(part) for part in e['loc']).upper()}={e['input']!r}: {e['msg']}"
+            for e in error.errors()
+        )
+        raise Misconfigured(f"Settings: {faults}. `fulcrum config show` explains each.") from error
