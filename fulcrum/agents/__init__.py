@@ -1,0 +1,1 @@
+"""Kafka in, decisions out: each agent iterates, asks, performs."""

@@ -1,0 +1,106 @@
+"""How is a Faust app built here? One factory for the orchestrator's and the projector's process."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+import structlog
+import uvloop
+from faust.types.transports import TransportT
+
+from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
+from fulcrum.errors import Unavailable
+from fulcrum.settings import Settings
+from fulcrum.telemetry.health import add_health_routes
+from fulcrum.wire.codec import Codec, open_codec
+
+log = structlog.get_logger()
+
+#: Seconds for which Kafka keeps a silent member's partitions; a restart within them needs no rebalance.
+_SESSION_TIMEOUT = 15.0
+_START_BACKOFF = 1.0
+
+
+class GuardedApp(faust.App):  # type: ignore[misc]
+    """A Faust app on the guarded transport that answers health checks beside its own pages."""
+
+    def _new_transport(self) -> TransportT:
+        return GuardedTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> TransportT:
+        return GuardedTransport(self.conf.broker_producer, self)
+
+    def on_webserver_init(self, web: Any) -> None:
+        """Add /healthz, /readyz and /metrics to Faust's web server."""
+        add_health_routes(web.web_app, self.checks)
+
+    def checks(self) -> Mapping[str, bool]:
+        """Ready means: tables recovered, and no rebalance under way."""
+        return {"recovered": bool(self.tables.actives_ready), "assigned": not self.rebalancing}
+
+
+def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
+    """A Faust app ``<namespace>-<name>``: at-least-once, memory tables, no standbys, static membership."""
+    app_id = f"{settings.namespace}-{name}"
+    port = settings.http_port or default_port
+    return GuardedApp(
+        app_id,
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")],
+        autodiscover=False,
+        store="memory://",
+        datadir=Path(tempfile.gettempdir()) / f"{app_id}-{settings.instance}-{port}",
+        processing_guarantee="at_least_once",
+        table_standby_replicas=0,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_group_instance_id=f"{app_id}-{settings.instance}",
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=_SESSION_TIMEOUT,
+        broker_heartbeat_interval=3.0,
+        broker_commit_interval=0.5,
+        broker_commit_every=1000,
+        producer_linger=0.005,
+        producer_max_batch_size=131072,
+        producer_request_timeout=30.0,
+        stream_recovery_delay=0.0,
+        web_host=settings.http_host,
+        web_bind=settings.http_host,
+        web_port=port,
+    )
+
+
+async def wait_for_codec(settings: Settings) -> Codec:
+    """The codec, as soon as the registry answers; Misconfigured when it lacks a schema."""
+    while True:
+        try:
+            return await open_codec(settings)
+        except Unavailable as error:
+            log.warning("registry.unavailable", error=str(error), retry_in=_START_BACKOFF)
+            await asyncio.sleep(_START_BACKOFF)
+
+
+def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp]) -> NoReturn:
+    """Run the app that ``build`` makes until a signal or a crash; exits the process."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    codec = loop.run_until_complete(wait_for_codec(settings))
+    app = build(settings, codec)
+    # A louder level than info would cost more: Faust then formats every debug line for its spinner.
+    worker = faust.Worker(
+        app, loglevel="info", quiet=True, override_logging=False, redirect_stdouts=False, loop=loop
+    )
+    worker.execute_from_commandline()
+
+
+def guarded_consumer(app: faust.App) -> GuardedConsumer:
+    """The app's consumer, as what it is."""
+    consumer = app.consumer
+    assert isinstance(consumer, GuardedConsumer)
+    return consumer

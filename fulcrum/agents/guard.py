@@ -1,0 +1,185 @@
+"""What must stock Faust do differently so that no event is lost?
+
+faust-streaming 0.15.3 releases the stream partitions *before* it seeks them to the committed offset
+(``tables/recovery.py``: ``on_recovery_completed`` and ``_resume_streams``). A batch fetched in between
+is half handed out, then dropped, then taken for read. The overrides here make "commit only after
+state and output are safe, in order" true:
+
+* **hold, then release**: stream partitions stay paused until the seek has happened;
+* **contiguity**: the next offset handed out is the previous one plus one, else seek back;
+* **the ledger**: an event counts when it is *finished*, in whatever order, and only what lies below
+  the lowest unfinished one is committed; a failed commit advances nothing; a partition is committed
+  before it is revoked;
+* **an idempotent producer**, so that a retry inside the client cannot repeat or reorder a record.
+
+``tests/contract/test_guard.py`` fails when upstream changes a function overridden or relied on here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from faust.transport.consumer import ensure_TPset
+from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
+from faust.types import TP, Message
+from mode.utils.futures import notify
+
+from fulcrum.agents.ledger import OffsetLedger
+from fulcrum.telemetry import metrics
+
+log = structlog.get_logger()
+
+#: Seconds after which a wait for partitions looks around even if nothing was released.
+_RELEASE_CHECK = 1.0
+
+
+class GuardedConsumer(Consumer):  # type: ignore[misc]
+    """Faust's consumer, holding partitions until the seek and committing by the ledger."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ledger: OffsetLedger[TP] = OffsetLedger()
+        self._held: set[TP] = set()
+        self._sought = False
+        self._expected: dict[TP, int] = {}
+        self._released = asyncio.Event()
+        super().__init__(*args, **kwargs)
+
+    # --- hold, then release -----------------------------------------------------------------------
+
+    def pause_partitions(self, tps: Iterable[TP]) -> None:
+        """Pause, and demand a seek before these partitions are read again."""
+        paused = ensure_TPset(tps)
+        super().pause_partitions(paused)
+        if any(not self._is_changelog_tp(tp) for tp in paused):
+            self._held -= paused
+            self._sought = False
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume changelogs at once; hold stream partitions until ``resume_flow`` after a seek."""
+        resumed = ensure_TPset(tps)
+        streams = {tp for tp in resumed if not self._is_changelog_tp(tp)}
+        super().resume_partitions(resumed - streams)
+        self._held |= streams
+        if resumed - streams:
+            self._released.set()
+
+    async def perform_seek(self) -> None:
+        """Seek to the committed offsets, and start the books again from there."""
+        await super().perform_seek()
+        for tp in self.assignment():
+            if self._is_changelog_tp(tp):
+                continue
+            position = self._read_offset.get(tp)
+            self.ledger.reset(tp, position)
+            if position is None:
+                self._expected.pop(tp, None)
+            else:
+                self._expected[tp] = position
+        self._sought = True
+
+    def resume_flow(self) -> None:
+        """Let events through; what was held is released only if it was sought first."""
+        if self._held and self._sought:
+            super().resume_partitions(self._held)
+            self._held = set()
+        super().resume_flow()
+        self._released.set()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
+        """Upstream naps for a second while nothing is active; wait for the release instead."""
+        if self.flow_active and not self._get_active_partitions():
+            self._released.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), _RELEASE_CHECK)
+            if not self._get_active_partitions():
+                return None, None
+        return await super()._wait_next_records(timeout)  # type: ignore[no-any-return]
+
+    # --- contiguity -------------------------------------------------------------------------------
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Hand out each partition's events without a hole; a hole is read again."""
+        holes: dict[TP, int] = {}
+        async for tp, message in super().getmany(timeout):
+            if self._is_changelog_tp(tp):
+                yield tp, message
+                continue
+            expected = self._expected.get(tp, message.offset)
+            if tp in holes or message.offset > expected:
+                holes.setdefault(tp, expected)
+                continue
+            if message.offset < expected:
+                continue
+            self._expected[tp] = message.offset + 1
+            self.ledger.delivered(tp, message.offset)
+            yield tp, message
+        for tp, expected in holes.items():
+            await self._close_hole(tp, expected)
+
+    async def _close_hole(self, tp: TP, expected: int) -> None:
+        """Read again from ``expected``, or accept a hole that the broker itself has."""
+        earliest = (await self.earliest_offsets(tp)).get(tp, 0)
+        metrics.stream_gaps.labels(topic=tp.topic).inc()
+        log.warning(
+            "stream.gap", topic=tp.topic, partition=tp.partition, expected=expected, earliest=earliest
+        )
+        if earliest > expected:
+            self._expected[tp] = earliest
+        await self._seek(tp, max(expected, earliest))
+
+    # --- the ledger -------------------------------------------------------------------------------
+
+    def ack(self, message: Message) -> bool:
+        """The event is finished: its records are acknowledged by the broker."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if self.app.topics.acks_enabled_for(message.topic):
+            self.ledger.finished(message.tp, message.offset)
+            self._n_acked += 1
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Any:
+        return (tp for tp in self.ledger if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.ledger.committable(tp)
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        return True
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        committed: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        if committed:
+            for tp, offset in offsets.items():
+                self.ledger.committed(tp, offset)
+        return committed
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit what is finished while the partitions are still ours."""
+        self.stop_flow()
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.ledger.forget(tp)
+            self._expected.pop(tp, None)
+
+
+class GuardedProducer(Producer):  # type: ignore[misc]
+    """Faust's producer with idempotence, which upstream switches on for transactions only."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class GuardedTransport(Transport):  # type: ignore[misc]
+    """Faust's Kafka transport with the guarded consumer and producer."""
+
+    Consumer = GuardedConsumer
+    Producer = GuardedProducer

@@ -1,0 +1,87 @@
+"""How a decision becomes the record that people, the bridge and the projector read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fulcrum.saga import identity
+from fulcrum.saga.decide import Decision
+from fulcrum.saga.messages import (
+    Cause,
+    Command,
+    DecisionMade,
+    Event,
+    IssuedCommand,
+    StepCommand,
+    StepView,
+)
+from fulcrum.saga.run import StepState
+
+
+def record(
+    decision: Decision,
+    event: Event,
+    encode: Callable[[Command], bytes],
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+) -> DecisionMade:
+    """The journal's entry for ``decision``, taken because of ``event`` at the given place in Kafka."""
+    run = decision.run
+    return DecisionMade(
+        decision_id=identity.decision_id(run.workflow_id, run.version),
+        workflow_id=run.workflow_id,
+        version=run.version,
+        decided_at=event.occurred_at,
+        cause=Cause(
+            event_id=event.event_id,
+            type=type(event).__name__,
+            stream=event.stream,
+            sequence=event.sequence,
+            occurred_at=event.occurred_at,
+            topic=topic,
+            partition=partition,
+            offset=offset,
+        ),
+        step=decision.step,
+        status_before=decision.status_before,
+        status=run.status,
+        reason=run.reason,
+        ignored=decision.ignored,
+        commands=tuple(_issued(command, decision, encode) for command in decision.commands),
+        intent_id=run.intent.intent_id,
+        tenant=run.intent.tenant,
+        customer_ref=run.intent.customer_ref,
+        correlation_id=run.intent.correlation_id,
+        definition=run.definition,
+        lines=run.lines,
+        amount_minor=run.intent.amount_minor,
+        currency=run.intent.currency,
+        started_at=run.started_at,
+        steps=tuple(_view(step) for step in run.steps),
+    )
+
+
+def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command], bytes]) -> IssuedCommand:
+    return IssuedCommand(
+        command_id=command.command_id,
+        type=type(command).__name__,
+        service=command.service,
+        step=command.step,
+        attempt=command.attempt,
+        deadline_at=decision.run.step(command.step).deadline_at,
+        body=encode(command),
+    )
+
+
+def _view(step: StepState) -> StepView:
+    return StepView(
+        name=step.name,
+        status=step.status,
+        attempt=step.attempt,
+        command_id=step.command_id,
+        deadline_at=step.deadline_at,
+        finished_at=step.finished_at,
+        reason=step.reason,
+    )

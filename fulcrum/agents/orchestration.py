@@ -1,0 +1,23 @@
+"""The agents' process: orchestrator, bridge and table views in one Faust app."""
+
+from __future__ import annotations
+
+from fulcrum.agents.app import GuardedApp, create_app
+from fulcrum.agents.bridge import add_bridge
+from fulcrum.agents.orchestrator import add_orchestrator
+from fulcrum.agents.views import add_views
+from fulcrum.settings import Settings
+from fulcrum.tables.runs import runs_table
+from fulcrum.wire.codec import Codec
+
+DEFAULT_PORT = 6066
+
+
+def build_agents(settings: Settings, codec: Codec) -> GuardedApp:
+    """The app of the agents' process."""
+    app = create_app(settings, "orchestrator", DEFAULT_PORT)
+    runs = runs_table(app, settings.partitions)
+    add_orchestrator(app, settings, codec, runs)
+    add_bridge(app, settings, codec)
+    add_views(app, runs, codec, settings.partitions)
+    return app

@@ -1,0 +1,169 @@
+"""An event came in: load the run, ask the saga, store the run, record the decision."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import structlog
+from faust.types import EventT
+
+from fulcrum.agents import journal
+from fulcrum.agents.safety import crash_on_error, dead_letter, finish_when_safe, read_patiently
+from fulcrum.errors import Corrupt
+from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
+from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
+from fulcrum.saga.run import Status, Unsent, WorkflowRun
+from fulcrum.settings import Settings
+from fulcrum.tables.runs import RunsTable
+from fulcrum.telemetry import metrics
+from fulcrum.telemetry.logs import bound
+from fulcrum.telemetry.trace import child_of
+from fulcrum.wire.codec import Codec
+from fulcrum.wire.headers import Envelope
+from fulcrum.wire.topics import Topics
+
+log = structlog.get_logger()
+
+_CONSUMER = "orchestrator"
+
+
+@dataclass(frozen=True, slots=True)
+class _Transition:
+    """A decision ready to leave: the state and the journal's record, decoded and encoded."""
+
+    run: WorkflowRun
+    state: bytes
+    made: DecisionMade
+    unsent: Unsent
+
+
+class Orchestrator:
+    """Performs what ``decide`` says. It holds no rule of its own."""
+
+    def __init__(self, app: faust.App, settings: Settings, codec: Codec, runs: RunsTable) -> None:
+        self._app = app
+        self._codec = codec
+        self._runs = runs
+        self._topics = Topics(settings.namespace)
+        self._decisions = app.topic(self._topics.stream("decisions"), key_type=bytes, value_type=bytes)
+        #: Per live run, the version up to which its decisions are proven to be in Kafka.
+        self._sent_through: dict[str, int] = {}
+
+    async def handle(self, event: EventT[Any]) -> None:
+        """Take one event; returns before the broker has acknowledged what it caused."""
+        try:
+            message = await self._read(event)
+            outcome = decide(self._load(event.message.key), message)
+            transition = self._encode(event, message, outcome) if isinstance(outcome, Decision) else None
+        except Exception as error:
+            # Whatever cannot be decided would fail again on every read: keep it aside, go on.
+            if not isinstance(error, Corrupt):
+                log.exception("event.failed", topic=event.message.topic, offset=event.message.offset)
+            await dead_letter(self._app, self._topics, event, f"{type(error).__name__}: {error}", _CONSUMER)
+            return
+        with bound(workflow_id=message.workflow_id, message_id=message.event_id):
+            if transition is not None:
+                await self._perform(event, message, transition)
+            elif isinstance(outcome, Duplicate):
+                await self._repeat(event, message, outcome.run)
+            elif isinstance(outcome, Undeliverable):
+                await dead_letter(self._app, self._topics, event, outcome.reason, _CONSUMER)
+
+    async def _read(self, event: EventT[Any]) -> Event:
+        message = await read_patiently(self._codec, event.message.value)
+        if not isinstance(message, Event):
+            raise Corrupt(f"{type(message).__name__} is no event of this topic")
+        if event.message.key != message.workflow_id.encode():
+            raise Corrupt(f"key {event.message.key!r} is not the workflow id {message.workflow_id}")
+        return message
+
+    def _load(self, key: bytes) -> WorkflowRun | None:
+        stored = self._runs.get(key)
+        if stored is None:
+            return None
+        run = self._codec.decode(stored)
+        assert isinstance(run, WorkflowRun)
+        return run
+
+    def _encode(self, event: EventT[Any], message: Event, decision: Decision) -> _Transition:
+        made = journal.record(
+            decision,
+            message,
+            self._codec.encode,
+            topic=event.message.topic,
+            partition=event.message.partition,
+            offset=event.message.offset,
+        )
+        unsent = Unsent(version=made.version, record=self._codec.encode(made))
+        run = decision.run.with_unsent(unsent, self._sent_through.get(message.workflow_id, 0))
+        return _Transition(run, self._codec.encode(run), made, unsent)
+
+    async def _perform(self, event: EventT[Any], message: Event, transition: _Transition) -> None:
+        run, made = transition.run, transition.made
+        stored = self._runs.store(event.message.key, transition.state)
+        sent = await self._send(event, message, run, transition.unsent)
+
+        def proven() -> None:
+            # A final run is not written again on the usual path, so there is nothing to trim later.
+            if Status(run.status).final:
+                self._sent_through.pop(run.workflow_id, None)
+            else:
+                sent_through = self._sent_through.get(run.workflow_id, 0)
+                self._sent_through[run.workflow_id] = max(made.version, sent_through)
+
+        finish_when_safe(self._app, event, (stored, sent), proven)
+        metrics.decisions.labels(status=run.status, kind="ignored" if made.ignored else "made").inc()
+        log.info(
+            "decision.made",
+            version=run.version,
+            cause=made.cause.type,
+            step=made.step,
+            status=run.status,
+            commands=[command.type for command in made.commands],
+            ignored=made.ignored,
+        )
+
+    async def _repeat(self, event: EventT[Any], message: Event, run: WorkflowRun) -> None:
+        """A duplicate is never just skipped: what it decided may not have been sent."""
+        proven = self._sent_through.get(run.workflow_id, 0)
+        sent = [
+            await self._send(event, message, run, unsent) for unsent in run.unsent if unsent.version > proven
+        ]
+        metrics.decisions.labels(status=run.status, kind="duplicate").inc()
+        log.info("event.duplicate", cause=type(message).__name__, emitted=[u.version for u in run.unsent])
+        finish_when_safe(self._app, event, sent)
+
+    async def _send(
+        self, event: EventT[Any], cause: Event, run: WorkflowRun, unsent: Unsent
+    ) -> asyncio.Future[Any]:
+        envelope = Envelope.from_kafka(event.message.headers)
+        headers = Envelope(
+            message_id=f"{run.workflow_id}/{unsent.version}",
+            type="DecisionMade",
+            source=_CONSUMER,
+            workflow_id=run.workflow_id,
+            time=cause.occurred_at,
+            correlation_id=run.intent.correlation_id,
+            causation_id=cause.event_id,
+            traceparent=child_of(envelope.traceparent),
+        ).to_kafka()
+        future = await self._decisions.send(
+            key=event.message.key, value=unsent.record, partition=event.message.partition, headers=headers
+        )
+        assert isinstance(future, asyncio.Future)
+        return future
+
+
+def add_orchestrator(app: faust.App, settings: Settings, codec: Codec, runs: RunsTable) -> None:
+    """Let an agent feed the orchestrator from every event stream."""
+    topics = Topics(settings.namespace)
+    orchestrator = Orchestrator(app, settings, codec, runs)
+    streams = app.topic(*(topics.stream(name) for name in EVENT_STREAMS), key_type=bytes, value_type=bytes)
+
+    @app.agent(streams, name="orchestrator", concurrency=1)
+    async def orchestrate(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            await crash_on_error(app, orchestrator.handle(event))

@@ -1,0 +1,135 @@
+"""A decision was recorded: bring the read model up to it.
+
+An app and a consumer group of its own, so that a slow database never holds up the orchestrator.
+Decisions are collected while the database is busy with the last ones, so a batch is as large as the
+load makes it and nothing waits for a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import faust
+import structlog
+from faust.types import EventT
+
+from fulcrum.agents.app import GuardedApp, create_app
+from fulcrum.agents.safety import crash_on_error, dead_letter, read_patiently
+from fulcrum.errors import Corrupt, Retryable
+from fulcrum.readmodel import store
+from fulcrum.readmodel.cache import Cache
+from fulcrum.saga.messages import DecisionMade
+from fulcrum.settings import Settings
+from fulcrum.store.database import Database
+from fulcrum.telemetry import metrics
+from fulcrum.wire.codec import Codec
+from fulcrum.wire.topics import Topics
+
+log = structlog.get_logger()
+
+_CONSUMER = "projector"
+_BATCH = 200
+_WAITING_MOST = 2000
+_BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 5.0
+DEFAULT_PORT = 6067
+
+_Item = tuple[EventT[Any], DecisionMade]
+
+
+class Projector:
+    """Collects decisions and writes them in batches: Postgres first, then the cache."""
+
+    def __init__(self, app: faust.App, settings: Settings, codec: Codec) -> None:
+        self._app = app
+        self._settings = settings
+        self._codec = codec
+        self._topics = Topics(settings.namespace)
+        self._waiting: asyncio.Queue[_Item] = asyncio.Queue(_WAITING_MOST)
+        self._db: Database | None = None
+        self._cache: Cache | None = None
+
+    async def handle(self, event: EventT[Any]) -> None:
+        """Take one decision."""
+        try:
+            decision = await read_patiently(self._codec, event.message.value)
+            if not isinstance(decision, DecisionMade):
+                raise Corrupt(f"{type(decision).__name__} is no decision")
+        except Corrupt as error:
+            await dead_letter(self._app, self._topics, event, str(error), _CONSUMER)
+            return
+        await self._waiting.put((event, decision))
+
+    async def run(self) -> None:
+        """Write what waits, for ever."""
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < _BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            await self._write(batch)
+
+    async def _write(self, batch: list[_Item]) -> None:
+        backoff = _BACKOFF_FIRST
+        while True:
+            try:
+                await self._apply([decision for _, decision in batch])
+            except Retryable as error:
+                log.warning("projection.retried", batch=len(batch), error=str(error), retry_in=backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _BACKOFF_LAST)
+            except Exception as error:
+                await self._isolate(batch, error)
+                return
+            else:
+                break
+        for event, _ in batch:
+            event.ack()
+        metrics.decisions_projected.inc(len(batch))
+
+    async def _isolate(self, batch: list[_Item], error: Exception) -> None:
+        """Halve a batch that the database refuses until the culprit stands alone."""
+        if len(batch) == 1:
+            reason = f"{type(error).__name__}: {error}"
+            await dead_letter(self._app, self._topics, batch[0][0], reason, _CONSUMER)
+            return
+        middle = len(batch) // 2
+        await self._write(batch[:middle])
+        await self._write(batch[middle:])
+
+    async def _apply(self, decisions: list[DecisionMade]) -> None:
+        if self._db is None:
+            self._db = await Database.open(self._settings.postgres_dsn, size=2)
+        if self._cache is None:
+            self._cache = Cache.open(self._settings)
+        async with self._db.transaction() as tx:
+            views = await store.apply(tx, decisions)
+        await self._cache.put_many(views)
+
+    async def close(self) -> None:
+        """Close the connections; what was not written is read again after the next start."""
+        if self._cache is not None:
+            await self._cache.close()
+        if self._db is not None:
+            await self._db.close()
+
+
+def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
+    """The app of the projector's process."""
+    app = create_app(settings, "projector", DEFAULT_PORT)
+    projector = Projector(app, settings, codec)
+    decisions = app.topic(Topics(settings.namespace).stream("decisions"), key_type=bytes, value_type=bytes)
+
+    @app.agent(decisions, name="projector", concurrency=1)
+    async def project(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            await crash_on_error(app, projector.handle(event))
+
+    @app.task
+    async def write() -> None:
+        await crash_on_error(app, projector.run())
+
+    @app.on_before_shutdown.connect
+    async def close(*_: Any, **__: Any) -> None:
+        await projector.close()
+
+    return app
