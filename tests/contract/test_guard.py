@@ -1,0 +1,64 @@
+"""Does upstream still have the shape that the guard overrides?
+
+Each function that the guard replaces, or whose order of calls it relies on, is pinned by a digest of
+its source. When one changes, read it again, adapt ``fulcrum/agents/guard.py``, and pin anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from faust.app.base import App
+from faust.tables.recovery import Recovery
+from faust.transport.consumer import Consumer
+from faust.transport.drivers import aiokafka as driver
+
+PINNED: dict[str, tuple[Callable[..., Any], str]] = {
+    "Consumer.pause_partitions": (Consumer.pause_partitions, "27a1c94bdacd54de"),
+    "Consumer.resume_partitions": (Consumer.resume_partitions, "afe6b7c02a41d63c"),
+    "Consumer.perform_seek": (Consumer.perform_seek, "0e8c130ff4b0afd8"),
+    "Consumer.resume_flow": (Consumer.resume_flow, "db59630f25b5819b"),
+    "Consumer._wait_next_records": (Consumer._wait_next_records, "6218e1969a636b3f"),
+    "Consumer.getmany": (Consumer.getmany, "4b168d84882a70d6"),
+    "Consumer.ack": (Consumer.ack, "5fcf41cf45153475"),
+    "Consumer._filter_tps_with_pending_acks": (Consumer._filter_tps_with_pending_acks, "f6f9239774234e7e"),
+    "Consumer._filter_committable_offsets": (Consumer._filter_committable_offsets, "dc5e9baf5d994485"),
+    "Consumer._new_offset": (Consumer._new_offset, "1d2c7ea89a7ad4f1"),
+    "Consumer._should_commit": (Consumer._should_commit, "5ce941793947ad42"),
+    "Consumer._commit_offsets": (Consumer._commit_offsets, "1a69799041188441"),
+    "Consumer.on_partitions_revoked": (Consumer.on_partitions_revoked, "d04b7ae72c6fc206"),
+    "Consumer._drain_messages": (Consumer._drain_messages, "44a2500309e83c63"),
+    "Recovery.on_recovery_completed": (Recovery.on_recovery_completed, "6ef567acf072e46d"),
+    "Recovery._resume_streams": (Recovery._resume_streams, "d986a6710c1aca98"),
+    "App._on_partitions_revoked": (App._on_partitions_revoked, "d5c895bbe57dc73a"),
+    "App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db85b3"),
+    "App._new_transport": (App._new_transport, "42db531312dd776f"),
+    "Producer._settings_extra": (driver.Producer._settings_extra, "a4c7bc41b6382223"),
+}
+
+
+def digest(function: Callable[..., Any]) -> str:
+    """A short digest of the function's source."""
+    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_upstream_is_what_the_guard_was_written_for(name: str) -> None:
+    """A changed function upstream must be read before it is overridden again."""
+    function, pinned = PINNED[name]
+
+    assert digest(function) == pinned, f"{name} changed upstream: review fulcrum/agents/guard.py"
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"),
+    [("faust-streaming", "0.15.3"), ("aiokafka", "0.14.0"), ("mode-streaming", "0.7.1")],
+)
+def test_the_fragile_packages_are_pinned(package: str, pinned: str) -> None:
+    """The guard reaches into private parts of exactly these versions."""
+    assert version(package) == pinned
