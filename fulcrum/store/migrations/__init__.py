@@ -1,0 +1,1 @@
+"""The Postgres schema, as one linear chain of revisions in ``versions/``."""

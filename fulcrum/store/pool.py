@@ -1,0 +1,167 @@
+"""Which Postgres session a piece of work may use, and how one is opened.
+
+aiopg's own pool connects while it holds the lock that a release needs, and starts a task per release;
+this one waits boundedly, forgets broken sessions and costs two list operations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiopg
+import psycopg2
+import psycopg2.extensions
+
+from fulcrum.errors import Unavailable
+from fulcrum.store.failures import really_cancelled, translate, translate_refusal
+
+_IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+_CONNECT_TIMEOUT = 5.0
+#: What the client waits beyond the server's own limit before it takes the connection for dead.
+_GRACE = 2.0
+
+
+def _bytes(value: str | bytes | None, cursor: Any) -> bytes | None:
+    view = psycopg2.BINARY(value, cursor)
+    return None if view is None else bytes(view)
+
+
+_BYTEA = psycopg2.extensions.new_type(psycopg2.BINARY.values, "BYTEA", _bytes)
+
+
+class Session:
+    """One connection and its cursor; every error leaves it as one of ours."""
+
+    def __init__(self, connection: aiopg.Connection, cursor: aiopg.Cursor, server: str) -> None:
+        self._connection = connection
+        self._cursor = cursor
+        self._server = server
+
+    @property
+    def usable(self) -> bool:
+        """Connected and in no transaction."""
+        return not self._connection.closed and self._connection.raw.get_transaction_status() == _IDLE
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._connection.closed)
+
+    @property
+    def status(self) -> str:
+        """What the server said it did last, such as ``COMMIT``."""
+        return self._cursor.statusmessage
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the last statement that returned any."""
+        names = [column.name for column in self._cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in self._cursor.raw.fetchall()] if names else []
+
+    def text(self, sql: str, parameters: Mapping[str, Any]) -> str:
+        """The statement with its parameters in place."""
+        return self._cursor.mogrify(sql, parameters).decode()
+
+    async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Execute; Unavailable, SerializationFailure, or psycopg2's own error when the statement is wrong.
+
+        aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
+        """
+        try:
+            await self._cursor.execute(sql, parameters)
+        except asyncio.CancelledError as error:
+            if really_cancelled():
+                self.close()
+                raise
+            raise Unavailable(f"Postgres at {self._server}: a statement ran into its time limit") from error
+        except TimeoutError as error:
+            self.close()
+            raise Unavailable(f"Postgres at {self._server} did not answer a statement") from error
+        except psycopg2.Error as error:
+            raise translate(error, self.closed, self._server) from error
+
+    def close(self) -> None:
+        """Drop the connection; the server rolls back what was open."""
+        self._connection.close()
+
+
+class Pool:
+    """At most ``size`` sessions; the one used last is used next."""
+
+    def __init__(self, dsn: str, size: int, statement_timeout: float, wait: float, options: str) -> None:
+        self.server = server_of(dsn)
+        self._dsn = dsn
+        self._options = options
+        self._statement_timeout = statement_timeout
+        self._wait = wait
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[Session] = []
+        self._closed = False
+
+    async def acquire(self) -> Session:
+        """A usable session; Unavailable when none is free in time or Postgres does not answer."""
+        if self._closed:
+            raise Unavailable(f"The connections to Postgres at {self.server} are closed")
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Unavailable(
+                f"No connection to Postgres at {self.server} was free for {self._wait} s"
+            ) from error
+        try:
+            while self._idle:
+                session = self._idle.pop()
+                if session.usable:
+                    return session
+                session.close()
+            return await self._connect()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def release(self, session: Session) -> None:
+        """Take ``session`` back; one that is broken or in the middle of something is dropped."""
+        if session.usable and not self._closed:
+            self._idle.append(session)
+        else:
+            session.close()
+        self._places.release()
+
+    async def _connect(self) -> Session:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                connection = await aiopg.connect(
+                    self._dsn,
+                    timeout=self._statement_timeout + _GRACE,
+                    # jsonb arrives as objects and uuid as text without aiopg's extra round trips.
+                    enable_json=False,
+                    enable_hstore=False,
+                    enable_uuid=False,
+                    options=self._options,
+                    keepalives_idle=10,
+                    keepalives_interval=5,
+                    keepalives_count=3,
+                )
+        except TimeoutError as error:
+            raise Unavailable(f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s") from error
+        except psycopg2.Error as error:
+            raise translate_refusal(error, self.server) from error
+        psycopg2.extensions.register_type(_BYTEA, connection.raw)
+        return Session(connection, await connection.cursor(), self.server)
+
+    def close(self) -> None:
+        """Close what is idle now and what is in use when it comes back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def server_of(dsn: str) -> str:
+    """host:port/database of ``dsn``, without user or password."""
+    parts = psycopg2.extensions.parse_dsn(dsn)
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
