@@ -1,0 +1,79 @@
+"""What is counted? Every metric of every role, declared here and nowhere else.
+
+Labels hold only closed sets (services, message types, topics, routes, statuses): never an id.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+#: Seconds; from a cached read to a command that waited for the payment provider.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+http_requests = Counter(
+    "fulcrum_http_requests",
+    "HTTP requests answered; route is the pattern, not the path.",
+    ("method", "route", "status"),
+)
+http_seconds = Histogram(
+    "fulcrum_http_seconds", "Seconds from a request to its answer.", ("method", "route"), buckets=_SECONDS
+)
+intents_accepted = Counter(
+    "fulcrum_intents_accepted", "Intents stored, repeats not counted.", ("definition",)
+)
+
+# --- commands -------------------------------------------------------------------------------------
+
+commands_published = Counter(
+    "fulcrum_commands_published", "Commands that RabbitMQ confirmed.", ("service", "type")
+)
+commands_handled = Counter(
+    "fulcrum_commands_handled", "Commands that took effect, duplicates included.", ("service", "type")
+)
+commands_duplicate = Counter(
+    "fulcrum_commands_duplicate", "Commands answered from their stored outcome.", ("service", "type")
+)
+commands_retried = Counter("fulcrum_commands_retried", "Commands sent to a retry queue.", ("service", "type"))
+commands_parked = Counter("fulcrum_commands_parked", "Commands given up and parked.", ("service", "type"))
+command_seconds = Histogram(
+    "fulcrum_command_seconds",
+    "Seconds from taking a command to its commit.",
+    ("service", "type"),
+    buckets=_SECONDS,
+)
+consumer_errors = Counter(
+    "fulcrum_consumer_errors", "Errors of a command consumer, by class.", ("service", "error")
+)
+messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
+
+# --- outbox ---------------------------------------------------------------------------------------
+
+outbox_sent = Counter("fulcrum_outbox_sent", "Outbox rows that Kafka acknowledged.", ("service",))
+outbox_lag_seconds = Gauge(
+    "fulcrum_outbox_lag_seconds", "Age of the oldest outbox row at the last read, 0 when empty.", ("service",)
+)
+outbox_leader = Gauge("fulcrum_outbox_leader", "1 while this process holds the relay's lease.", ("service",))
+relay_errors = Counter("fulcrum_relay_errors", "Errors of an outbox relay, by class.", ("service", "error"))
+kafka_producer_rebuilds = Counter(
+    "fulcrum_kafka_producer_rebuilds", "Producers given up after a deadline or a fatal error."
+)
+
+# --- agents ---------------------------------------------------------------------------------------
+
+decisions = Counter(
+    "fulcrum_decisions", "Events decided upon, by kind: made, ignored, duplicate.", ("status", "kind")
+)
+events_dead_lettered = Counter(
+    "fulcrum_events_dead_lettered", "Events copied to a dead-letter topic.", ("topic", "consumer")
+)
+stream_gaps = Counter("fulcrum_stream_gaps", "Holes in a partition that were read again.", ("topic",))
+
+# --- read model -----------------------------------------------------------------------------------
+
+decisions_projected = Counter("fulcrum_decisions_projected", "Decisions written to the read model.")
+projection_lag_seconds = Gauge(
+    "fulcrum_projection_lag_seconds", "Age of the newest decision when the read model had it."
+)
+cache_errors = Counter("fulcrum_cache_errors", "Redis calls that failed; the database answered instead.")
