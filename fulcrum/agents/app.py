@@ -26,7 +26,7 @@ _SESSION_TIMEOUT = 15.0
 _START_BACKOFF = 1.0
 
 
-class GuardedApp(faust.App):  # type: ignore[misc]
+class GuardedApp(faust.App):
     """A Faust app on the guarded transport that answers health checks beside its own pages."""
 
     def _new_transport(self) -> TransportT:

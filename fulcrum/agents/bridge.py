@@ -9,7 +9,7 @@ import faust
 import structlog
 from faust.types import EventT
 
-from fulcrum.agents.safety import crash_on_error, dead_letter, read_patiently
+from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Corrupt, Unavailable
 from fulcrum.saga.messages import DecisionMade, IssuedCommand
@@ -44,7 +44,7 @@ class Bridge:
     async def handle(self, event: EventT[Any]) -> None:
         """Take one decision; its commands are confirmed in the background."""
         try:
-            decision = await read_patiently(self._codec, event.message.value)
+            decision = await read_patiently(self._codec, event)
             if not isinstance(decision, DecisionMade):
                 raise Corrupt(f"{type(decision).__name__} is no decision")
         except Corrupt as error:
@@ -120,8 +120,7 @@ def add_bridge(app: faust.App, settings: Settings, codec: Codec) -> None:
 
     @app.agent(decisions, name="bridge", concurrency=1)
     async def publish(stream: faust.StreamT[bytes]) -> None:
-        async for event in stream.noack().events():
-            await crash_on_error(app, bridge.handle(event))
+        await feed(app, stream, bridge.handle)
 
     @app.on_before_shutdown.connect
     async def close(*_: Any, **__: Any) -> None:

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 _RELEASE_CHECK = 1.0
 
 
-class GuardedConsumer(Consumer):  # type: ignore[misc]
+class GuardedConsumer(Consumer):
     """Faust's consumer, holding partitions until the seek and committing by the ledger."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +97,7 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
                 await asyncio.wait_for(self._released.wait(), _RELEASE_CHECK)
             if not self._get_active_partitions():
                 return None, None
-        return await super()._wait_next_records(timeout)  # type: ignore[no-any-return]
+        return await super()._wait_next_records(timeout)
 
     # --- contiguity -------------------------------------------------------------------------------
 
@@ -171,14 +171,14 @@ class GuardedConsumer(Consumer):  # type: ignore[misc]
             self._expected.pop(tp, None)
 
 
-class GuardedProducer(Producer):  # type: ignore[misc]
+class GuardedProducer(Producer):
     """Faust's producer with idempotence, which upstream switches on for transactions only."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
 
-class GuardedTransport(Transport):  # type: ignore[misc]
+class GuardedTransport(Transport):
     """Faust's Kafka transport with the guarded consumer and producer."""
 
     Consumer = GuardedConsumer

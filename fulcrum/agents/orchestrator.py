@@ -11,7 +11,7 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.agents import journal
-from fulcrum.agents.safety import crash_on_error, dead_letter, finish_when_safe, read_patiently
+from fulcrum.agents.safety import dead_letter, feed, finish_when_safe, read_patiently
 from fulcrum.errors import Corrupt
 from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
 from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
@@ -56,7 +56,7 @@ class Orchestrator:
         """Take one event; returns before the broker has acknowledged what it caused."""
         try:
             message = await self._read(event)
-            outcome = decide(self._load(event.message.key), message)
+            outcome = decide(self._load(message.workflow_id.encode()), message)
             transition = self._encode(event, message, outcome) if isinstance(outcome, Decision) else None
         except Exception as error:
             # Whatever cannot be decided would fail again on every read: keep it aside, go on.
@@ -73,7 +73,7 @@ class Orchestrator:
                 await dead_letter(self._app, self._topics, event, outcome.reason, _CONSUMER)
 
     async def _read(self, event: EventT[Any]) -> Event:
-        message = await read_patiently(self._codec, event.message.value)
+        message = await read_patiently(self._codec, event)
         if not isinstance(message, Event):
             raise Corrupt(f"{type(message).__name__} is no event of this topic")
         if event.message.key != message.workflow_id.encode():
@@ -103,7 +103,7 @@ class Orchestrator:
 
     async def _perform(self, event: EventT[Any], message: Event, transition: _Transition) -> None:
         run, made = transition.run, transition.made
-        stored = self._runs.store(event.message.key, transition.state)
+        stored = self._runs.store(run.workflow_id.encode(), transition.state)
         sent = await self._send(event, message, run, transition.unsent)
 
         def proven() -> None:
@@ -165,5 +165,4 @@ def add_orchestrator(app: faust.App, settings: Settings, codec: Codec, runs: Run
 
     @app.agent(streams, name="orchestrator", concurrency=1)
     async def orchestrate(stream: faust.StreamT[bytes]) -> None:
-        async for event in stream.noack().events():
-            await crash_on_error(app, orchestrator.handle(event))
+        await feed(app, stream, orchestrator.handle)

@@ -15,7 +15,7 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.agents.app import GuardedApp, create_app
-from fulcrum.agents.safety import crash_on_error, dead_letter, read_patiently
+from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
 from fulcrum.errors import Corrupt, Retryable
 from fulcrum.readmodel import store
 from fulcrum.readmodel.cache import Cache
@@ -52,7 +52,7 @@ class Projector:
     async def handle(self, event: EventT[Any]) -> None:
         """Take one decision."""
         try:
-            decision = await read_patiently(self._codec, event.message.value)
+            decision = await read_patiently(self._codec, event)
             if not isinstance(decision, DecisionMade):
                 raise Corrupt(f"{type(decision).__name__} is no decision")
         except Corrupt as error:
@@ -121,12 +121,12 @@ def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
 
     @app.agent(decisions, name="projector", concurrency=1)
     async def project(stream: faust.StreamT[bytes]) -> None:
-        async for event in stream.noack().events():
-            await crash_on_error(app, projector.handle(event))
+        await feed(app, stream, projector.handle)
 
-    @app.task
     async def write() -> None:
         await crash_on_error(app, projector.run())
+
+    app.task(write)
 
     @app.on_before_shutdown.connect
     async def close(*_: Any, **__: Any) -> None:

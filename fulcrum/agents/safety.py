@@ -9,15 +9,15 @@ dead-letter topic beside its own, with the reason, and counts as finished once i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
 from faust.types import EventT
 
-from fulcrum.errors import Unavailable
+from fulcrum.errors import Corrupt, Unavailable
 from fulcrum.telemetry import metrics
 from fulcrum.wire.codec import Codec, Message
 from fulcrum.wire.topics import Topics
@@ -55,6 +55,15 @@ def finish_when_safe(
         event.ack()
 
 
+async def feed(
+    app: faust.App, stream: faust.StreamT[bytes], handle: Callable[[EventT[Any]], Awaitable[None]]
+) -> None:
+    """Hand every event of ``stream`` to ``handle``, which says itself when the event is finished."""
+    unacknowledged = cast("faust.Stream[bytes]", stream).noack()
+    async for event in cast("faust.Stream[bytes]", unacknowledged).events():
+        await crash_on_error(app, handle(event))
+
+
 async def crash_on_error(app: faust.App, handling: Awaitable[None]) -> None:
     """Await ``handling``; an error stops the worker, because Faust would skip the event and go on."""
     try:
@@ -65,8 +74,11 @@ async def crash_on_error(app: faust.App, handling: Awaitable[None]) -> None:
         raise
 
 
-async def read_patiently(codec: Codec, value: bytes) -> Message:
-    """Decode ``value``, waiting for the registry as long as it is away; Corrupt when it cannot be read."""
+async def read_patiently(codec: Codec, event: EventT[Any]) -> Message:
+    """Decode the event, waiting for the registry as long as it is away; Corrupt when it cannot be read."""
+    value = event.message.value
+    if value is None:
+        raise Corrupt("the record has no value")
     while True:
         try:
             return await codec.read(value)
@@ -75,11 +87,16 @@ async def read_patiently(codec: Codec, value: bytes) -> Message:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
+def _pairs(headers: Any) -> list[tuple[str, bytes]]:
+    """Headers as pairs; aiokafka and Faust hand them over in either form."""
+    return list(headers.items() if isinstance(headers, Mapping) else headers or ())
+
+
 async def dead_letter(app: faust.App, topics: Topics, event: EventT[Any], error: str, consumer: str) -> None:
     """Copy the event's bytes to its topic's dead-letter topic, wait for the broker, then acknowledge."""
     message = event.message
     headers = [
-        *(message.headers.items() if hasattr(message.headers, "items") else message.headers or ()),
+        *_pairs(message.headers),
         ("fulcrum-dlq-error", error.encode()[:4000]),
         ("fulcrum-dlq-topic", message.topic.encode()),
         ("fulcrum-dlq-partition", str(message.partition).encode()),

@@ -14,23 +14,23 @@ from faust.types import FutureMessage
 TABLE_NAME = "workflow_runs"
 
 
-class RunsTable(faust.Table):  # type: ignore[misc]
+class RunsTable(faust.Table[bytes, bytes]):
     """A table that hands out the acknowledgement of the last write."""
 
-    last_write: FutureMessage[Any] | None = None
+    last_write: FutureMessage | None = None
 
-    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage[Any]:
+    def send_changelog(self, *args: Any, **kwargs: Any) -> FutureMessage:
         """Send the change, and keep its future for whoever must know that it is safe."""
         self.last_write = super().send_changelog(*args, **kwargs)
         return self.last_write
 
-    def store(self, key: bytes, value: bytes) -> FutureMessage[Any]:
+    def store(self, key: bytes, value: bytes) -> FutureMessage:
         """Write ``value`` and return the future that the broker's acknowledgement completes.
 
         Call it while the event of this key is being handled: the write goes to that event's partition.
         """
         self[key] = value
-        return cast("FutureMessage[Any]", self.last_write)
+        return cast(FutureMessage, self.last_write)
 
 
 def runs_table(app: faust.App, partitions: int) -> RunsTable:
