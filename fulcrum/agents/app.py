@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import faust
 import structlog
 import uvloop
+from faust.types import TopicT
 from faust.types.transports import TransportT
 
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
@@ -76,6 +77,11 @@ def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
     )
 
 
+def bytes_topic(app: faust.App, *names: str) -> TopicT:
+    """Topics whose keys and values stay bytes: decoding is ours, so that a bad record can be kept aside."""
+    return app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+
 async def wait_for_codec(settings: Settings) -> Codec:
     """The codec, as soon as the registry answers; Misconfigured when it lacks a schema."""
     while True:
@@ -96,6 +102,7 @@ def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp
     worker = faust.Worker(
         app, loglevel="info", quiet=True, override_logging=False, redirect_stdouts=False, loop=loop
     )
+    worker.spinner = None
     worker.execute_from_commandline()
 
 

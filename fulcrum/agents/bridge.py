@@ -9,6 +9,7 @@ import faust
 import structlog
 from faust.types import EventT
 
+from fulcrum.agents.app import bytes_topic
 from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Corrupt, Unavailable
@@ -116,7 +117,7 @@ class Bridge:
 def add_bridge(app: faust.App, settings: Settings, codec: Codec) -> None:
     """Let an agent feed the bridge from the decisions topic."""
     bridge = Bridge(app, settings, codec)
-    decisions = app.topic(Topics(settings.namespace).stream("decisions"), key_type=bytes, value_type=bytes)
+    decisions = bytes_topic(app, Topics(settings.namespace).stream("decisions"))
 
     @app.agent(decisions, name="bridge", concurrency=1)
     async def publish(stream: faust.StreamT[bytes]) -> None:

@@ -11,6 +11,7 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.agents import journal
+from fulcrum.agents.app import bytes_topic
 from fulcrum.agents.safety import dead_letter, feed, finish_when_safe, read_patiently
 from fulcrum.errors import Corrupt
 from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
@@ -48,7 +49,7 @@ class Orchestrator:
         self._codec = codec
         self._runs = runs
         self._topics = Topics(settings.namespace)
-        self._decisions = app.topic(self._topics.stream("decisions"), key_type=bytes, value_type=bytes)
+        self._decisions = bytes_topic(app, self._topics.stream("decisions"))
         #: Per live run, the version up to which its decisions are proven to be in Kafka.
         self._sent_through: dict[str, int] = {}
 
@@ -161,7 +162,7 @@ def add_orchestrator(app: faust.App, settings: Settings, codec: Codec, runs: Run
     """Let an agent feed the orchestrator from every event stream."""
     topics = Topics(settings.namespace)
     orchestrator = Orchestrator(app, settings, codec, runs)
-    streams = app.topic(*(topics.stream(name) for name in EVENT_STREAMS), key_type=bytes, value_type=bytes)
+    streams = bytes_topic(app, *(topics.stream(name) for name in EVENT_STREAMS))
 
     @app.agent(streams, name="orchestrator", concurrency=1)
     async def orchestrate(stream: faust.StreamT[bytes]) -> None:

@@ -14,7 +14,7 @@ import faust
 import structlog
 from faust.types import EventT
 
-from fulcrum.agents.app import GuardedApp, create_app
+from fulcrum.agents.app import GuardedApp, bytes_topic, create_app
 from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
 from fulcrum.errors import Corrupt, Retryable
 from fulcrum.readmodel import store
@@ -117,7 +117,7 @@ def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
     """The app of the projector's process."""
     app = create_app(settings, "projector", DEFAULT_PORT)
     projector = Projector(app, settings, codec)
-    decisions = app.topic(Topics(settings.namespace).stream("decisions"), key_type=bytes, value_type=bytes)
+    decisions = bytes_topic(app, Topics(settings.namespace).stream("decisions"))
 
     @app.agent(decisions, name="projector", concurrency=1)
     async def project(stream: faust.StreamT[bytes]) -> None:
