@@ -19,7 +19,19 @@ from structlog.typing import Processor
 from fulcrum.settings import Settings
 
 #: Libraries whose "info" is a running commentary.
-_NOISY = ("aio_pika", "aiohttp.access", "aiokafka", "aiormq", "faust", "httpcore", "httpx", "mode", "urllib3")
+_NOISY = (
+    "aio_pika",
+    "aiohttp.access",
+    "aiokafka",
+    "aiormq",
+    "faust",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "mode",
+    "urllib3",
+)
 
 #: One variable for all keys: setting it is ten times cheaper than one variable a key.
 _context: ContextVar[dict[str, Any]] = ContextVar("fulcrum_log_context", default={})  # noqa: B039
