@@ -1,0 +1,1 @@
+"""The read model: the journal folded into what people read."""

@@ -1,0 +1,52 @@
+"""A workflow as the read model shows it: the run, its timeline, and how fresh both are.
+
+The parts are JSON text from the moment they are projected, so an answer is put together and never
+taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from fulcrum.readmodel.projection import timestamp
+
+Source = Literal["cache", "database", "intake"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run at ``version``, and the entries of its timeline by version (both as JSON text).
+
+    The entries may be a part of the timeline: those of one batch, or those that the cache still has.
+    """
+
+    workflow_id: str
+    version: int
+    status: str
+    run: str
+    entries: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """True when no entry is missing: versions are dense, so that can be seen."""
+        return all(version in self.entries for version in range(1, self.version + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Where an answer comes from, and when it was the newest there."""
+
+    source: Source
+    as_of: datetime
+
+
+def answer(view: View, freshness: Freshness) -> str:
+    """The whole answer about one workflow, as JSON text."""
+    entries = ",".join(view.entries[version] for version in sorted(view.entries) if version <= view.version)
+    stamp = (
+        f'{{"source":"{freshness.source}","version":{view.version},"as_of":"{timestamp(freshness.as_of)}"}}'
+    )
+    return f'{view.run[:-1]},"timeline":[{entries}],"freshness":{stamp}}}'

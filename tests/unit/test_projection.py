@@ -1,0 +1,181 @@
+"""The projection: what a decision looks like to people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from fulcrum.readmodel.projection import project, timestamp, to_json
+from fulcrum.readmodel.view import Freshness, View, answer
+from fulcrum.saga.messages import Cause, DecisionMade, IssuedCommand, Line, StepView
+
+WORKFLOW = "6f0c1d9e-1111-5222-8333-444455556666"
+NOON = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
+
+
+def step(name: str = "reserve_stock", **changes: Any) -> StepView:
+    """A step that is done."""
+    done = StepView(
+        name=name,
+        status="done",
+        attempt=1,
+        command_id="c0ffee00-0000-5000-8000-000000000001",
+        deadline_at=None,
+        finished_at=NOON,
+        reason=None,
+    )
+    return replace(done, **changes)
+
+
+def decision(version: int = 3, **changes: Any) -> DecisionMade:
+    """The decision that completes a workflow."""
+    cause = Cause(
+        event_id="e0000000-0000-5000-8000-000000000001",
+        type="StockReserved",
+        stream="inventory",
+        sequence=1,
+        occurred_at=NOON,
+        topic="fulcrum.inventory",
+        partition=4,
+        offset=17,
+    )
+    made = DecisionMade(
+        decision_id="d0000000-0000-5000-8000-000000000003",
+        workflow_id=WORKFLOW,
+        version=version,
+        decided_at=NOON,
+        cause=cause,
+        step="reserve_stock",
+        status_before="running",
+        status="completed",
+        reason=None,
+        ignored=None,
+        commands=(),
+        intent_id="a0000000-0000-5000-8000-000000000001",
+        tenant="acme",
+        customer_ref="customer-7",
+        correlation_id="order-1",
+        definition="fulfillment.v1",
+        lines=(Line("tea-01", 2), Line("cup", 1)),
+        amount_minor=1250,
+        currency="EUR",
+        started_at=NOON - timedelta(seconds=2),
+        steps=(step("authorize_payment", finished_at=NOON - timedelta(seconds=1)), step()),
+    )
+    return replace(made, **changes)
+
+
+def test_run_holds_all_that_the_decision_says_of_it() -> None:
+    """The row of the run is the view that the decision carries."""
+    run = project(decision()).run
+    assert run["workflow_id"] == WORKFLOW
+    assert (run["status"], run["version"], run["definition"]) == ("completed", 3, "fulfillment.v1")
+    assert run["lines"] == [{"sku": "tea-01", "quantity": 2}, {"sku": "cup", "quantity": 1}]
+    assert run["started_at"] == "2026-03-01T11:59:58.000250Z"
+    assert run["updated_at"] == "2026-03-01T12:00:00.000250Z"
+    assert [s["name"] for s in run["steps"]] == ["authorize_payment", "reserve_stock"]
+
+
+def test_entry_holds_cause_and_commands_without_their_bodies() -> None:
+    """The timeline shows what happened and what was sent, not the encoded bytes."""
+    command = IssuedCommand(
+        command_id="c0ffee00-0000-5000-8000-000000000002",
+        type="ReserveStock",
+        service="inventory",
+        step="reserve_stock",
+        attempt=1,
+        deadline_at=NOON + timedelta(seconds=30),
+        body=b"\x00bytes",
+    )
+    entry = project(decision(2, status="running", commands=(command,))).entry
+    assert entry["commands"] == [
+        {
+            "command_id": "c0ffee00-0000-5000-8000-000000000002",
+            "type": "ReserveStock",
+            "service": "inventory",
+            "step": "reserve_stock",
+            "attempt": 1,
+            "deadline_at": "2026-03-01T12:00:30.000250Z",
+        }
+    ]
+    assert entry["cause"]["topic"] == "fulcrum.inventory"
+    assert (entry["cause"]["partition"], entry["cause"]["offset"]) == (4, 17)
+
+
+def test_running_workflow_is_not_finished() -> None:
+    """Only a final status has an end."""
+    assert project(decision(status="running")).run["finished_at"] is None
+    assert project(decision(status="needs_attention")).run["finished_at"] is None
+
+
+def test_end_stays_when_a_later_event_is_ignored() -> None:
+    """A decision that only notes what it ignores does not move the end of a finished run."""
+    end = project(decision()).run["finished_at"]
+    late = decision(4, status_before="completed", ignored="late", decided_at=NOON + timedelta(days=1))
+    assert project(late).run["finished_at"] == end == timestamp(NOON)
+    assert project(late).run["updated_at"] == timestamp(NOON + timedelta(days=1))
+
+
+def test_end_of_a_run_without_finished_steps_is_its_decision() -> None:
+    """A run that ends before any step does has ended when that was decided."""
+    assert project(decision(status="cancelled", steps=())).run["finished_at"] == timestamp(NOON)
+
+
+def test_status_of_a_newer_release_is_shown_as_it_is() -> None:
+    """A status unknown here is passed on and counts as not final."""
+    run = project(decision(status="paused")).run
+    assert (run["status"], run["finished_at"]) == ("paused", None)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [NOON, NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))],
+    ids=["utc", "elsewhere"],
+)
+def test_times_are_utc_and_of_one_width(moment: datetime) -> None:
+    """Text of two times compares as the times do."""
+    assert timestamp(moment) == "2026-03-01T12:00:00.000250Z"
+    assert timestamp(moment) < timestamp(moment + timedelta(microseconds=1))
+    assert len(timestamp(moment.replace(microsecond=0))) == len(timestamp(moment))
+
+
+def view(version: int, *entries: int) -> View:
+    """A view at ``version`` that has the given entries."""
+    rows = project(decision(version))
+    return View(
+        WORKFLOW,
+        version,
+        "completed",
+        to_json(rows.run),
+        {n: to_json(project(decision(n)).entry) for n in entries},
+    )
+
+
+def test_answer_joins_run_timeline_and_freshness() -> None:
+    """The parts, each JSON text already, make one JSON object, entries by version."""
+    whole = json.loads(answer(view(3, 2, 1, 3), Freshness("cache", NOON)))
+    assert whole["version"] == 3
+    assert [entry["version"] for entry in whole["timeline"]] == [1, 2, 3]
+    assert whole["freshness"] == {"source": "cache", "version": 3, "as_of": timestamp(NOON)}
+
+
+def test_answer_leaves_out_entries_newer_than_the_run() -> None:
+    """A timeline read a moment after its run does not run ahead of it."""
+    whole = json.loads(answer(view(2, 1, 2, 3), Freshness("database", NOON)))
+    assert [entry["version"] for entry in whole["timeline"]] == [1, 2]
+
+
+def test_answer_of_an_empty_timeline_is_json() -> None:
+    """An accepted intent has no timeline yet."""
+    assert json.loads(answer(view(3), Freshness("intake", NOON)))["timeline"] == []
+
+
+def test_view_with_a_hole_is_not_complete() -> None:
+    """Versions are dense, so a missing entry shows."""
+    assert view(3, 1, 2, 3).complete
+    assert not view(3, 1, 3).complete
+    assert not view(3, 1, 2).complete
