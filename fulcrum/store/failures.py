@@ -10,6 +10,10 @@ from psycopg2 import errorcodes
 from fulcrum.errors import Misconfigured, Retryable, Unavailable
 
 
+class DatabaseDown(Unavailable):
+    """No connection to Postgres is to be had: no work can go on, and no message is to blame."""
+
+
 class SerializationFailure(Retryable):
     """Two transactions stood in each other's way; the same work may succeed at once."""
 
@@ -26,7 +30,7 @@ _NOT_AVAILABLE = frozenset(
     }
 )
 #: Connection exception, insufficient resources, operator intervention, system error.
-_NOT_AVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+_DOWN_CLASSES = frozenset({"08", "53", "57", "58"})
 
 #: What libpq says when another start will fail too. It gives no code before a session exists.
 _WRONG_ADDRESS = ("does not exist", "authentication failed", "no password supplied", "no pg_hba.conf entry")
@@ -44,10 +48,12 @@ def translate(error: psycopg2.Error, connection_lost: bool, server: str) -> Exce
     text = str(error).strip() or type(error).__name__
     if code in _STOOD_IN_THE_WAY:
         return SerializationFailure(text)
-    if code is not None and (code in _NOT_AVAILABLE or code[:2] in _NOT_AVAILABLE_CLASSES):
+    if code in _NOT_AVAILABLE:
         return Unavailable(f"Postgres at {server}: {text}")
+    if code is not None and code[:2] in _DOWN_CLASSES:
+        return DatabaseDown(f"Postgres at {server}: {text}")
     if connection_lost or (code is None and isinstance(error, psycopg2.OperationalError)):
-        return Unavailable(f"Postgres at {server} is gone: {text}")
+        return DatabaseDown(f"Postgres at {server} is gone: {text}")
     return error
 
 
@@ -56,4 +62,4 @@ def translate_refusal(error: psycopg2.Error, server: str) -> Exception:
     text = str(error).strip()
     if any(phrase in text for phrase in _WRONG_ADDRESS):
         return Misconfigured(f"Postgres at {server} refuses us: {text}. Check FULCRUM_POSTGRES_DSN.")
-    return Unavailable(f"Postgres at {server} does not answer: {text}")
+    return DatabaseDown(f"Postgres at {server} does not answer: {text}")

@@ -15,7 +15,7 @@ import psycopg2
 import psycopg2.extensions
 
 from fulcrum.errors import Unavailable
-from fulcrum.store.failures import really_cancelled, translate, translate_refusal
+from fulcrum.store.failures import DatabaseDown, really_cancelled, translate, translate_refusal
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 _CONNECT_TIMEOUT = 5.0
@@ -67,7 +67,8 @@ class Session:
         return self._cursor.mogrify(sql, parameters).decode()
 
     async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Execute; Unavailable, SerializationFailure, or psycopg2's own error when the statement is wrong.
+        """Execute. Raises Unavailable (DatabaseDown when the connection is gone), SerializationFailure,
+        or psycopg2's own error when the statement is wrong.
 
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
@@ -80,7 +81,7 @@ class Session:
             raise Unavailable(f"Postgres at {self._server}: a statement ran into its time limit") from error
         except TimeoutError as error:
             self.close()
-            raise Unavailable(f"Postgres at {self._server} did not answer a statement") from error
+            raise DatabaseDown(f"Postgres at {self._server} did not answer a statement") from error
         except psycopg2.Error as error:
             raise translate(error, self.closed, self._server) from error
 
@@ -103,14 +104,14 @@ class Pool:
         self._closed = False
 
     async def acquire(self) -> Session:
-        """A usable session; Unavailable when none is free in time or Postgres does not answer."""
+        """A usable session; DatabaseDown when none is free in time or Postgres does not answer."""
         if self._closed:
-            raise Unavailable(f"The connections to Postgres at {self.server} are closed")
+            raise DatabaseDown(f"The connections to Postgres at {self.server} are closed")
         try:
             async with asyncio.timeout(self._wait):
                 await self._places.acquire()
         except TimeoutError as error:
-            raise Unavailable(
+            raise DatabaseDown(
                 f"No connection to Postgres at {self.server} was free for {self._wait} s"
             ) from error
         try:
@@ -148,7 +149,9 @@ class Pool:
                     keepalives_count=3,
                 )
         except TimeoutError as error:
-            raise Unavailable(f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s") from error
+            raise DatabaseDown(
+                f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s"
+            ) from error
         except psycopg2.Error as error:
             raise translate_refusal(error, self.server) from error
         psycopg2.extensions.register_type(_BYTEA, connection.raw)

@@ -1,0 +1,70 @@
+"""How this process reaches RabbitMQ, and in whose words it hears that it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import AMQPError, ProbableAuthenticationError
+from yarl import URL
+
+from fulcrum.errors import Misconfigured, Unavailable
+from fulcrum.settings import Settings
+
+#: Seconds. A half-open connection is noticed after two missed heartbeats.
+_HEARTBEAT = 15
+_CONNECT_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 2.0
+
+
+def server_of(url: str) -> str:
+    """host:port/vhost of ``url``, without user or password."""
+    parsed = URL(url)
+    return f"{parsed.host}:{parsed.port or 5672}{parsed.path or '/'}"
+
+
+@contextmanager
+def broker_errors(server: str) -> Iterator[None]:
+    """Turn what the client library raises into Unavailable, or Misconfigured when it is refused."""
+    try:
+        yield
+    except ProbableAuthenticationError as error:
+        raise Misconfigured(
+            f"RabbitMQ at {server} refuses user or password. Check FULCRUM_RABBITMQ_URL."
+        ) from error
+    except (AMQPError, OSError, TimeoutError, RuntimeError) as error:
+        # RuntimeError: the library's way to say that a connection or channel was closed meanwhile.
+        raise Unavailable(f"RabbitMQ at {server}: {str(error) or type(error).__name__}") from error
+
+
+async def dial(settings: Settings, purpose: str) -> AbstractConnection:
+    """Open one connection, shown as ``purpose`` in RabbitMQ's list. Unavailable or Misconfigured.
+
+    It does not come back by itself: who holds it builds its channels anew, with all that belongs to them.
+    """
+    server = server_of(settings.rabbitmq_url)
+    name = f"{settings.namespace} {purpose} {settings.instance}"
+    with broker_errors(server):
+        try:
+            return await aio_pika.connect(
+                settings.rabbitmq_url,
+                timeout=_CONNECT_TIMEOUT,
+                heartbeat=_HEARTBEAT,
+                client_properties={"connection_name": name},
+            )
+        except AMQPError as error:
+            if "not found" in str(error) and "vhost" in str(error):
+                raise Misconfigured(
+                    f"RabbitMQ at {server} has no such vhost. Create it, or check FULCRUM_RABBITMQ_URL."
+                ) from error
+            raise
+
+
+async def hang_up(connection: AbstractConnection) -> None:
+    """Close ``connection``, whatever state it is in, in bounded time."""
+    with suppress(Exception):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await connection.close()
