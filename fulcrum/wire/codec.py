@@ -20,6 +20,7 @@ from fastavro.types import Schema
 
 from fulcrum.errors import Corrupt, Misconfigured, Retryable
 from fulcrum.settings import Settings
+from fulcrum.wire.compatibility import same_bytes
 from fulcrum.wire.records import from_record, to_record
 from fulcrum.wire.schemas import (
     MESSAGE_TYPES,
@@ -133,7 +134,7 @@ class Codec:
         if type_ is None:
             raise Corrupt(f"schema id {schema_id} is {name}, which is no message known here")
         ours = schema(type_)
-        same = without_docs(written) == without_docs(ours)
+        same = same_bytes(written, ours)
         self._readers[schema_id] = _Reader(
             fastavro.parse_schema(written),
             None if same else fastavro.parse_schema(ours),
@@ -159,10 +160,10 @@ async def open_codec(settings: Settings, needs: Collection[MessageType] = MESSAG
     found = await asyncio.gather(*(registry.versions(subject(settings.namespace, type_)) for type_ in needs))
     missing = []
     for type_, versions in zip(needs, found, strict=True):
-        ours = without_docs(schema(type_))
+        ours = schema(type_)
         for version in versions:
             codec.add_reader(version.schema_id, version.text)
-            if without_docs(json.loads(version.text)) == ours:
+            if same_bytes(json.loads(version.text), ours):
                 codec.add_writer(type_, version.schema_id)
         if type_ not in codec._writers:
             missing.append(subject(settings.namespace, type_))
@@ -185,15 +186,6 @@ def offline_codec() -> Codec:
         codec.add_writer(type_, schema_id)
         codec.add_reader(schema_id, json.dumps(schema(type_)))
     return codec
-
-
-def without_docs(node: Any) -> Any:
-    """The schema without ``doc`` and ``aliases``: what is left decides how bytes are written."""
-    if isinstance(node, list):
-        return [without_docs(item) for item in node]
-    if isinstance(node, dict):
-        return {key: without_docs(value) for key, value in node.items() if key not in ("doc", "aliases")}
-    return node
 
 
 def _fullname(node: Mapping[str, Any]) -> str:

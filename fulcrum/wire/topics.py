@@ -13,7 +13,7 @@ from fulcrum.settings import Settings
 #: Every topic that carries messages: the services' event streams and the journal.
 STREAMS: tuple[str, ...] = (*EVENT_STREAMS, "decisions")
 
-_TIMEOUT = 30.0
+_TIMEOUT = 15.0
 
 #: Events are the history that everything is rebuilt from: kept for ever and never compacted,
 #: because compaction would leave only the last event of each workflow.
