@@ -1,0 +1,31 @@
+"""Which relation holds the payments?"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
+
+from fulcrum.store.relations import METADATA, messaging, time_column, uuid_column
+
+PAYMENTS = messaging("payments")
+
+PAYMENT = Table(
+    "payments",
+    METADATA,
+    Column("workflow_id", uuid_column(), primary_key=True),
+    Column("state", Text, nullable=False),
+    # How many events of the payments stream this workflow has.
+    Column("sequence", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("authorize_key", uuid_column()),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("authorization_id", Text),
+    Column("decline_reason", Text),
+    Column("void_key", uuid_column()),
+    Column("captured_minor", BigInteger, nullable=False, server_default="0"),
+    Column("refunded_minor", BigInteger, nullable=False, server_default="0"),
+    Column("expires_at", time_column()),
+    Column("requested_at", time_column(), nullable=False),
+    Column("settled_at", time_column()),
+    schema="payments",
+)
