@@ -90,7 +90,7 @@ def rabbitmq_program() -> Path | None:
 
 
 def install(home: Home, servers: Collection[str], say: Say, cancelled: threading.Event) -> None:
-    """Everything that ``servers`` (names) need; does nothing when it is there. StackError names what lacks."""
+    """Get what ``servers`` (names) need, once. StackError names the Debian packages that are missing."""
     java_needed = bool({"kafka", "registry"} & set(servers))
     downloads = java_needed and not (kafka_jars(home).exists() and registry_app(home).exists())
     lacking = [

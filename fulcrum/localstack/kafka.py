@@ -9,7 +9,7 @@ from base64 import urlsafe_b64encode
 
 from fulcrum.localstack import process
 from fulcrum.localstack.install import kafka_jars
-from fulcrum.localstack.java import java
+from fulcrum.localstack.java import SMALL, archived_classes, java
 from fulcrum.localstack.server import Server
 
 # One broker, so one replica of everything. The heartbeat settings bring a killed broker back in 4.5 s: the
@@ -47,16 +47,15 @@ class Kafka(Server):
     """A Kafka 4 broker on the loopback address."""
 
     name = "kafka"
-    program = "java"
+    programs = ("java",)
     port_names = ("kafka", "kafka-controller")
     variable = "FULCRUM_KAFKA_BOOTSTRAP"
 
-    def _java(self) -> list[str]:
+    def _java(self, *options: str) -> list[str]:
         return [
             java(self.home),
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:-UsePerfData",
+            *SMALL,
+            *options,
             f"-Djava.io.tmpdir={self.folder / 'tmp'}",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
@@ -98,14 +97,7 @@ class Kafka(Server):
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         return [
-            *self._java()[:1],
-            "-Xms64m",
-            "-Xmx256m",
-            "-XX:SharedArchiveFile=" + str(self.folder / "classes.jsa"),
-            "-XX:+AutoCreateSharedArchive",
-            "-Xlog:cds=off",
-            "-Xlog:cds+dynamic=off",
-            *self._java()[1:],
+            *self._java(*archived_classes(self.home, "kafka"), "-Xms64m", "-Xmx256m"),
             "kafka.Kafka",
             str(self.folder / "server.properties"),
         ], {}

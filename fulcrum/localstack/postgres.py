@@ -32,7 +32,7 @@ class Postgres(Server):
     """A Postgres server whose superuser is ``fulcrum``, with the database ``fulcrum``."""
 
     name = "postgres"
-    program = "postgres"
+    programs = ("postgres",)
     port_names = ("postgres",)
     variable = "FULCRUM_POSTGRES_DSN"
     # Fast shutdown: SIGTERM would wait until every client has left.

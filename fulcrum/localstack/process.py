@@ -62,11 +62,11 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Process:
-    """A started server. ``program`` and ``folder`` find those of its processes that left its session."""
+    """A started server. ``programs`` and ``folder`` find those of its processes that left its session."""
 
     pid: int
     started: int
-    program: str
+    programs: Sequence[str]
     folder: str
 
     @property
@@ -91,10 +91,10 @@ class Process:
         return found
 
     def _strayed(self, pid: int) -> bool:
-        """Postgres gives each backend a session of its own; its program and folder tell whose it is."""
+        """Postgres and Erlang give their children sessions of their own; program and folder tell whose."""
         try:
             program = os.path.basename(os.readlink(f"/proc/{pid}/exe")).removesuffix(" (deleted)")
-            return program == self.program and os.readlink(f"/proc/{pid}/cwd") == self.folder
+            return program in self.programs and os.readlink(f"/proc/{pid}/cwd") == self.folder
         except OSError:
             return False
 
@@ -111,8 +111,9 @@ class Process:
 
     def stop(self, grace: float, number: int = signal.SIGTERM) -> None:
         """Ask the leader to end, wait ``grace`` seconds, then kill whatever is left of the server."""
-        self.send(number)
-        if not _wait(lambda: not self.members(), grace):
+        if grace:
+            self.send(number)
+        if not grace or not _wait(lambda: not self.members(), grace):
             for pid in self.members():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -145,7 +146,7 @@ def recorded(record: Path) -> Process | None:
 def spawn(
     argv: Sequence[str],
     *,
-    program: str,
+    programs: Sequence[str],
     folder: Path,
     env: Mapping[str, str],
     log: Path,
@@ -167,7 +168,7 @@ def spawn(
         )
     _children[child.pid] = child
     now = stat(child.pid)
-    process = Process(child.pid, now.started if now else 0, program, str(folder.resolve()))
+    process = Process(child.pid, now.started if now else 0, list(programs), str(folder.resolve()))
     draft = record.with_suffix(".new")
     draft.write_text(json.dumps(asdict(process)))
     draft.replace(record)

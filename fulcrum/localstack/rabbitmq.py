@@ -22,6 +22,7 @@ prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {prometheus}
 log.console = true
 log.console.level = warning
+log.connection.level = error
 log.file = false
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 67108864
@@ -33,7 +34,7 @@ class Epmd(Server):
     all, and it would outlive them."""
 
     name = "epmd"
-    program = "epmd"
+    programs = ("epmd",)
     port_names = ("epmd",)
     stop_grace = 2.0
 
@@ -48,11 +49,13 @@ class RabbitMQ(Server):
     """A RabbitMQ node with the management and Prometheus plugins; user and password ``guest``."""
 
     name = "rabbitmq"
-    program = "beam.smp"
+    programs = ("beam.smp", "erl_child_setup", "inet_gethost")
     port_names = ("rabbitmq", "rabbitmq-management", "rabbitmq-prometheus", "rabbitmq-distribution")
     needs = ("epmd",)
     variable = "FULCRUM_RABBITMQ_URL"
-    stop_grace = 30.0
+    # 3.10 stops its message stores at once, then waits five seconds for a statistics process. Past this grace
+    # it is killed, which durable queues bear.
+    stop_grace = 2.0
 
     @property
     def address(self) -> str:

@@ -23,7 +23,7 @@ class Redis(Server):
     """A Redis 7 server on the loopback address."""
 
     name = "redis"
-    program = "redis-server"
+    programs = ("redis-server",)
     port_names = ("redis",)
     variable = "FULCRUM_REDIS_URL"
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fulcrum.localstack.home import Home
 from fulcrum.localstack.install import registry_app
-from fulcrum.localstack.java import java
+from fulcrum.localstack.java import SMALL, archived_classes, java
 from fulcrum.localstack.postgres import create_database
 from fulcrum.localstack.server import Server
 
@@ -21,7 +21,7 @@ class Registry(Server):
     """An Apicurio registry whose schemas live in the database ``registry`` of a Postgres server."""
 
     name = "registry"
-    program = "java"
+    programs = ("java",)
     port_names = ("registry", "registry-management")
     needs = ("postgres",)
     variable = "FULCRUM_REGISTRY_URL"
@@ -39,9 +39,8 @@ class Registry(Server):
         where = self._postgres
         argv = [
             java(self.home),
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:-UsePerfData",
+            *SMALL,
+            *archived_classes(self.home, "registry"),
             "-Xms64m",
             "-Xmx192m",
             f"-Djava.io.tmpdir={self.folder}",
@@ -53,6 +52,7 @@ class Registry(Server):
             "QUARKUS_HTTP_HOST": "127.0.0.1",
             "QUARKUS_HTTP_PORT": str(self.port),
             "QUARKUS_HTTP_ACCESS_LOG_ENABLED": "false",
+            "QUARKUS_LOG_CONSOLE_FORMAT": "%d{HH:mm:ss.SSS} %-5p [%c{1.}] %s%e%n",
             "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",
             "QUARKUS_MANAGEMENT_PORT": str(self.ports["registry-management"]),
             "APICURIO_STORAGE_KIND": "sql",

@@ -19,8 +19,8 @@ class Server(ABC):
     """One server of the stack: how it is prepared, started, found ready and stopped."""
 
     name: ClassVar[str]
-    #: The file name of the program that runs in the end, whatever scripts start it.
-    program: ClassVar[str]
+    #: The file names of the programs that run in the end, whatever scripts start them.
+    programs: ClassVar[tuple[str, ...]]
     #: Its ports; the first is the one that clients use.
     port_names: ClassVar[tuple[str, ...]]
     #: Servers that must be ready before this one starts.
@@ -114,7 +114,7 @@ class Server(ABC):
         base = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LANG": "C.UTF-8"}
         return process.spawn(
             argv,
-            program=self.program,
+            programs=self.programs,
             folder=self.folder,
             env={**base, "HOME": str(self.folder), **env},
             log=self.log,
@@ -122,13 +122,13 @@ class Server(ABC):
             account=self.home.account,
         )
 
-    def stop(self) -> bool:
+    def stop(self, *, gracefully: bool = True) -> bool:
         """End it and everything it started. False when nothing ran."""
         current = self.process
         if current is None:
             return False
         ran = bool(current.members())
         if ran:
-            current.stop(self.stop_grace, self.stop_signal)
+            current.stop(self.stop_grace if gracefully else 0, self.stop_signal)
         self.home.record(self.name).unlink(missing_ok=True)
         return ran

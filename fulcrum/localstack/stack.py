@@ -151,18 +151,18 @@ class Stack:
                 say(f"stack      up in {time.monotonic() - began:.1f} s")
         return self.env()
 
-    def down(self, say: Say) -> None:
-        """Stop every server of this home and whatever it started."""
+    def down(self, say: Say, *, gracefully: bool = True) -> None:
+        """Stop every server of this home and whatever it started; kill them when not ``gracefully``."""
         if not self.home.ports():
             say(f"stack      {self.home.path} was never up")
             return
         with self._lock(say):
-            stopped = self._stop(self._own().values())
+            stopped = self._stop(self._own().values(), gracefully=gracefully)
         say(f"stack      stopped {', '.join(stopped)}" if stopped else "stack      nothing was running")
 
     def wipe(self, say: Say) -> None:
-        """``down``, then remove data, logs and ports; the downloads stay."""
-        self.down(say)
+        """``down`` without grace, then remove data, logs and ports; the downloads stay."""
+        self.down(say, gracefully=False)
         if not self.home.path.exists():
             return
         with self._lock(say):
@@ -244,7 +244,7 @@ class Stack:
         if errors:
             raise next((error for error in errors if not isinstance(error, Cancelled)), errors[0])
 
-    def _stop(self, servers: Iterable[Server]) -> list[str]:
+    def _stop(self, servers: Iterable[Server], *, gracefully: bool = True) -> list[str]:
         """Stop side by side, what needs another before that other; the names of those that ran."""
         left = {server.name: server for server in servers}
         stopped = []
@@ -252,7 +252,7 @@ class Stack:
             needed = {name for server in left.values() for name in server.needs}
             now = [server for name, server in left.items() if name not in needed]
             with ThreadPoolExecutor(max_workers=len(now)) as pool:
-                ran = list(pool.map(lambda server: server.stop(), now))
+                ran = list(pool.map(lambda server: server.stop(gracefully=gracefully), now))
             stopped += [server.name for server, did in zip(now, ran, strict=True) if did]
             for server in now:
                 del left[server.name]
