@@ -1,0 +1,1 @@
+"""The HTTP API: takes intents in, and shows what became of them."""

@@ -1,0 +1,237 @@
+"""What clients get: the shape of every answer, as documented at ``/openapi.json``.
+
+Clients must expect further fields; none that is here changes its meaning or goes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Shape(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class IntentAccepted(Shape):
+    """The intent is stored and its workflow will run."""
+
+    intent_id: str
+    workflow_id: str
+    status: Literal["accepted"] = "accepted"
+    accepted_at: datetime
+
+
+class Line(Shape):
+    """So many units of one SKU."""
+
+    sku: str
+    quantity: int
+
+
+class Step(Shape):
+    """Where one step of a workflow stands."""
+
+    name: str
+    status: str
+    """pending, requested, done, refused, undo_requested or undone."""
+    attempt: int
+    command_id: str | None
+    deadline_at: datetime | None
+    """When an answer is late; null when none is awaited."""
+    finished_at: datetime | None
+    reason: str | None
+    """Why it was refused."""
+
+
+class Cause(Shape):
+    """The event that a workflow answered, and where it stands in Kafka."""
+
+    type: str
+    event_id: str
+    stream: str
+    sequence: int
+    occurred_at: datetime
+    topic: str
+    partition: int
+    offset: int
+
+
+class Command(Shape):
+    """A command that a workflow issued."""
+
+    command_id: str
+    type: str
+    service: str
+    step: str
+    attempt: int
+    deadline_at: datetime | None
+
+
+class Entry(Shape):
+    """One transition: what happened, what it made of the workflow, which commands left."""
+
+    version: int
+    at: datetime
+    status_before: str | None
+    status: str
+    step: str | None
+    cause: Cause
+    commands: list[Command]
+    ignored: str | None
+    """Why the event changed nothing; null when it did."""
+    reason: str | None
+
+
+class Freshness(Shape):
+    """Where the answer comes from, and when it was the newest there."""
+
+    source: Literal["cache", "database", "intake"]
+    version: int
+    as_of: datetime
+
+
+class WorkflowSummary(Shape):
+    """A workflow in a list."""
+
+    workflow_id: str
+    intent_id: str
+    tenant: str
+    customer_ref: str
+    definition: str
+    status: str
+    """accepted, running, compensating, needs_attention, completed or cancelled."""
+    version: int
+    """Counts the transitions; 0 while the intent is accepted and nothing has happened yet."""
+    reason: str | None
+    """Why it did not complete."""
+    amount_minor: int
+    currency: str
+    correlation_id: str
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class Workflow(WorkflowSummary):
+    """A workflow with all that happened to it."""
+
+    lines: list[Line]
+    steps: list[Step]
+    timeline: list[Entry]
+    freshness: Freshness
+
+
+class WorkflowPage(Shape):
+    """Workflows, newest first."""
+
+    items: list[WorkflowSummary]
+    next_cursor: str | None
+    """Give it as ``cursor`` to get the next page; null on the last one."""
+
+
+class ReceiptAccepted(Shape):
+    """The receipt is on its way to inventory."""
+
+    command_id: str
+    sku: str
+    quantity: int
+    reference: str
+    status: Literal["accepted"] = "accepted"
+    accepted_at: datetime
+
+
+class Stock(Shape):
+    """How much of one SKU there is. received = available + reserved + consumed."""
+
+    sku: str
+    available: int
+    reserved: int
+    consumed: int
+    received: int
+    version: int
+
+
+class ParkedSummary(Shape):
+    """A message that no worker could handle."""
+
+    id: str
+    parked_at: datetime
+    service: str
+    message_id: str
+    type: str
+    workflow_id: str | None
+    queue: str
+    reason: str
+    """Why it was given up."""
+    error_class: str
+    error: str
+    fingerprint: str
+    """Equal for messages that failed in the same way."""
+    attempts: int
+    status: str
+    """parked, replaying, replayed or discarded."""
+    status_at: datetime
+    actor: str | None
+    """Who replayed or discarded it."""
+    note: str | None
+    """The reason that was given for that."""
+
+
+class ParkedMessage(ParkedSummary):
+    """A parked message with all that is kept of it."""
+
+    headers: dict[str, str]
+    body: str
+    """The bytes as they came, in base64."""
+    decoded: dict[str, Any] | None
+    """What the bytes say; null when they cannot be read."""
+
+
+class ParkedPage(Shape):
+    """Parked messages, newest first."""
+
+    items: list[ParkedSummary]
+    next_cursor: str | None
+    """Give it as ``cursor`` to get the next page; null on the last one."""
+
+
+class ProblemKind(Shape):
+    """One kind of problem, and what to do about it."""
+
+    code: str
+    status: int
+    title: str
+    remedy: str
+    retryable: bool
+
+
+class ProblemError(Shape):
+    """What is wrong with one field; one of pointer, parameter and header says where it is."""
+
+    pointer: Annotated[str, Field(description="Field of the body, as a JSON pointer.")] = ""
+    parameter: Annotated[str, Field(description="Parameter of path or query.")] = ""
+    header: Annotated[str, Field(description="Header of the request.")] = ""
+    detail: str
+
+
+class Problem(Shape):
+    """What went wrong and what to do about it (RFC 9457)."""
+
+    type: str
+    """Address of the description of this kind of problem."""
+    title: str
+    status: int
+    detail: str
+    instance: str
+    """The path that was asked for."""
+    code: str
+    retryable: bool
+    """True when the same request may succeed later."""
+    correlation_id: str
+    """Finds the request in the log."""
+    errors: list[ProblemError] = []

@@ -1,0 +1,113 @@
+"""The intake role: one HTTP server, and the relay that carries its outbox to Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import web
+
+from fulcrum.errors import Misconfigured
+from fulcrum.settings import Settings
+from fulcrum.store.outbox import OutboxRow
+from fulcrum.store.relay import Relay
+from fulcrum.telemetry.health import add_health_routes
+from fulcrum.web.middleware import explain, observe
+from fulcrum.web.openapi import document
+from fulcrum.web.operation import BODY_MOST, JSON
+from fulcrum.web.relations import INTAKE
+from fulcrum.web.routes import ROUTES
+from fulcrum.web.services import Services
+from fulcrum.wire.producer import KafkaProducer, Record
+
+log = structlog.get_logger()
+
+DEFAULT_PORT = 8080
+#: Seconds that requests in progress get to finish.
+_FINISH_WITHIN = 5.0
+
+
+def build_app(services: Services) -> web.Application:
+    """The HTTP application on top of ``services``."""
+    app = web.Application(middlewares=[observe, explain], client_max_size=BODY_MOST)
+    for row in ROUTES:
+        add = app.router.add_get if row.method == "GET" else app.router.add_post
+        add(row.path, row.bind(services))
+    text = json.dumps(document(ROUTES), indent=1)
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(text=text, content_type=JSON)
+
+    app.router.add_get("/openapi.json", openapi)
+    add_health_routes(app, services.checks)
+    return app
+
+
+async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set, then finish what has begun.
+
+    Misconfigured when the port is taken, or when Postgres or the registry lack what intake needs.
+    """
+    services = Services(settings)
+    runner = web.AppRunner(build_app(services), access_log=None, shutdown_timeout=_FINISH_WITHIN)
+    await runner.setup()
+    watch = asyncio.create_task(services.watch())
+    try:
+        await _listen(runner, settings)
+        if await _unless(stop, services.open()):
+            await _relay(settings, services, stop)
+    finally:
+        watch.cancel()
+        await runner.cleanup()
+        await services.close()
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    port = settings.http_port or DEFAULT_PORT
+    try:
+        await web.TCPSite(runner, settings.http_host, port).start()
+    except OSError as error:
+        raise Misconfigured(
+            f"http_port {port} on {settings.http_host} cannot be listened on ({error.strerror}); "
+            "set FULCRUM_HTTP_PORT to a free port"
+        ) from error
+    log.info("intake.listening", address=f"http://{settings.http_host}:{port}")
+
+
+async def _unless(stop: asyncio.Event, opening: object) -> bool:
+    """Await ``opening``; False when ``stop`` was set first."""
+    opened = asyncio.ensure_future(opening)  # type: ignore[call-overload]
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((opened, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if opened.done():
+        opened.result()
+        return True
+    opened.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opened
+    return False
+
+
+async def _relay(settings: Settings, services: Services, stop: asyncio.Event) -> None:
+    """Carry the outbox to Kafka until ``stop`` is set."""
+    producer = KafkaProducer(settings)
+
+    async def send(rows: Sequence[OutboxRow]) -> int:
+        return await producer.send_batch([_record(row) for row in rows])
+
+    relay = Relay(services.db, INTAKE, settings, owner="intake", send=send)
+    log.info("intake.ready")
+    try:
+        await relay.run(stop)
+    finally:
+        await producer.close()
+
+
+def _record(row: OutboxRow) -> Record:
+    return Record(
+        row.topic, row.key, row.value, [(name, value.encode()) for name, value in row.headers.items()]
+    )

@@ -1,0 +1,207 @@
+"""What clients send: the body, query and path of every operation, and what each field may hold.
+
+Unknown fields are refused and nothing is converted: a quantity given as text is a fault of the sender.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Annotated, LiteralString
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from fulcrum.commands.parking import STATUSES as PARKED_STATUSES
+from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from fulcrum.saga.run import Status
+from fulcrum.web.currencies import CURRENCIES
+
+UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+#: The largest integer that every JSON reader keeps exact; it fits the ``long`` of the messages.
+LARGEST = 2**53 - 1
+MOST_LINES = 100
+MOST_UNITS = 1_000_000
+PAGE, LARGEST_PAGE = 50, 200
+
+
+def _one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
+    names = ", ".join(known)
+
+    def check(value: str) -> str:
+        if value not in known:
+            raise PydanticCustomError("unknown", remedy, {"names": names})
+        return value
+
+    return AfterValidator(check)
+
+
+_DEFINITIONS = sorted(DEFINITIONS)
+_STATUSES = [str(status) for status in Status]
+
+Sku = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
+    Field(
+        description="Stock keeping unit: letters, digits, dot, underscore and hyphen.", examples=["tea-01"]
+    ),
+]
+#: A name that the client gave to something of its own.
+Reference = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,126}[!-~])?$")]
+Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN), Field(json_schema_extra={"format": "uuid"})]
+Cursor = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}={0,2}$"),
+    Field(description="The next_cursor of the page before; nothing else is a cursor."),
+]
+Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on a page.")]
+
+
+class Body(BaseModel):
+    """A JSON body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 of what the body means: equal for equal bodies, however they were written."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).digest()
+
+
+class Parameters(BaseModel):
+    """Parameters of a path or a query: text that is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LineBody(Body):
+    """So many units of one SKU."""
+
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1, le=MOST_UNITS, description="Units.")]
+
+
+def _one_line_a_sku(lines: tuple[LineBody, ...]) -> tuple[LineBody, ...]:
+    """Two lines of one SKU are a mistake more often than a wish, so they are refused and not added up."""
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        if first.setdefault(line.sku, number) != number:
+            raise PydanticCustomError(
+                "duplicate_sku",
+                "lines[{first}] has it too; put the sum of both into one line",
+                {"first": first[line.sku], "at": (number, "sku"), "value": line.sku},
+            )
+    return lines
+
+
+class IntentBody(Body):
+    """What is to be fulfilled: taken from stock, paid, and shipped."""
+
+    tenant: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"),
+        Field(description="Who the intent belongs to.", examples=["acme"]),
+    ]
+    customer_ref: Annotated[
+        Reference, Field(description="The tenant's own name for the customer; no personal data.")
+    ]
+    lines: Annotated[
+        tuple[LineBody, ...],
+        AfterValidator(_one_line_a_sku),
+        Field(min_length=1, max_length=MOST_LINES, description="What is ordered, one entry per SKU."),
+    ]
+    amount_minor: Annotated[
+        int, Field(gt=0, le=LARGEST, description="Amount to pay, in the currency's minor unit.")
+    ]
+    currency: Annotated[
+        str,
+        _one_of(CURRENCIES, "use an ISO 4217 code of three capital letters that is in circulation"),
+        Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
+    ]
+    payment_method: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"),
+        Field(description="Token of the payment method at the provider.", examples=["pay_ok"]),
+    ]
+    ship_to: Annotated[Reference, Field(description="The tenant's reference to the address.")]
+    definition: Annotated[
+        str,
+        _one_of(_DEFINITIONS, "use one of {names}"),
+        Field(description="The workflow to run.", json_schema_extra={"enum": _DEFINITIONS}),
+    ] = DEFAULT_DEFINITION
+
+
+class ReceiptBody(Body):
+    """Goods that arrived."""
+
+    quantity: Annotated[int, Field(ge=1, le=MOST_UNITS, description="Units.")]
+    reference: Annotated[Reference, Field(description="The sender's name for the delivery of goods.")]
+
+
+class OperatorBody(Body):
+    """Who does it, and why: kept with the message."""
+
+    actor: Annotated[Reference, Field(description="Who does it.", examples=["ana"])]
+    reason: Annotated[
+        str,
+        StringConstraints(pattern=r"^[!-~]([ -~]{0,498}[!-~])?$"),
+        Field(description="Why.", examples=["the provider is back"]),
+    ]
+
+
+class WorkflowPath(Parameters):
+    """One workflow."""
+
+    workflow_id: Annotated[Uuid, Field(description="Id that the intent's answer gave.")]
+
+
+class WorkflowQuery(Parameters):
+    """How new the answer must be."""
+
+    min_version: Annotated[
+        int,
+        Field(ge=0, le=2**31 - 1, description="Wait a moment until the workflow has reached this version."),
+    ] = 0
+
+
+class WorkflowsQuery(Parameters):
+    """Which workflows, and which page of them."""
+
+    status: Annotated[
+        str | None,
+        _one_of(_STATUSES, "use one of {names}"),
+        Field(description="Only those of this status.", json_schema_extra={"enum": _STATUSES}),
+    ] = None
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
+
+
+class ParkedQuery(Parameters):
+    """Which parked messages, and which page of them."""
+
+    status: Annotated[
+        str | None,
+        _one_of(PARKED_STATUSES, "use one of {names}"),
+        Field(description="Only those of this status.", json_schema_extra={"enum": list(PARKED_STATUSES)}),
+    ] = None
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
+
+
+class ParkedPath(Parameters):
+    """One parked message."""
+
+    parked_id: Annotated[Uuid, Field(description="Its id in the list of parked messages.")]
+
+
+class SkuPath(Parameters):
+    """One SKU."""
+
+    sku: Sku
+
+
+class ProblemPath(Parameters):
+    """One kind of problem."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z-]{1,40}$"), Field(description="Its code.")]

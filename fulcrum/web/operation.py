@@ -1,0 +1,156 @@
+"""How an HTTP request becomes the arguments of a handler, and what the handler returns an answer.
+
+An ``Operation`` is one row of the route table; the document at ``/openapi.json`` is made of the same rows.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from fulcrum.web import problem
+from fulcrum.web.bodies import Body, Parameters
+from fulcrum.web.problem import FieldError, Problem
+from fulcrum.web.services import Services
+
+JSON = "application/json"
+BODY_MOST = 64 * 1024
+KEY_HEADER = "Idempotency-Key"
+KEY_PATTERN = r"^[ -~]{1,255}$"
+_KEY = re.compile(KEY_PATTERN + r"(?<!\n)")
+
+
+@dataclass(slots=True)
+class Call:
+    """What belongs to one request beside its input. ``workflow_id`` is noted for the log line."""
+
+    correlation_id: str
+    traceparent: str
+    workflow_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success: a model, or JSON text that is already written."""
+
+    body: BaseModel | str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_response(self) -> web.Response:
+        """As aiohttp sends it."""
+        text = self.body if isinstance(self.body, str) else self.body.model_dump_json()
+        return web.Response(text=text, status=self.status, content_type=JSON, headers=self.headers)
+
+
+#: ``await handler(services, call, path=..., query=..., body=..., key=...)``, with what the operation has.
+Handler = Callable[..., Awaitable[Answer]]
+CALL = web.RequestKey("call", Call)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path: what it takes, what it answers, and the problems it may answer with."""
+
+    method: str
+    path: str
+    handler: Handler
+    answers: Mapping[int, type[BaseModel]]
+    problems: tuple[str, ...] = ()
+    path_model: type[Parameters] | None = None
+    query_model: type[Parameters] | None = None
+    body_model: type[Body] | None = None
+    keyed: bool = False
+
+    @cached_property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+    @cached_property
+    def description(self) -> str:
+        """The rest of the handler's docstring."""
+        return inspect.cleandoc((self.handler.__doc__ or "").partition("\n")[2])
+
+    @cached_property
+    def name(self) -> str:
+        """A name for generated clients."""
+        return self.handler.__name__
+
+    def bind(self, services: Services) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The operation as aiohttp calls it."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            arguments = await self._arguments(request)
+            answer = await self.handler(services, request[CALL], **arguments)
+            return answer.to_response()
+
+        return handle
+
+    async def _arguments(self, request: web.Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        if self.path_model is not None:
+            arguments["path"] = _parameters(self.path_model, dict(request.match_info))
+        if self.query_model is not None:
+            arguments["query"] = _parameters(self.query_model, _single(request))
+        if self.keyed:
+            arguments["key"] = _key(request)
+        if self.body_model is not None:
+            arguments["body"] = await _body(self.body_model, request)
+        return arguments
+
+
+def _parameters(model: type[Parameters], given: Mapping[str, str]) -> Parameters:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise problem.from_parameters(error) from error
+
+
+def _single(request: web.Request) -> dict[str, str]:
+    """The query, with each name once: which of two values was meant nobody can tell."""
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in given:
+            fault = FieldError("parameter", name, f"{name[:80]} is given more than once; give it once.")
+            raise Problem("invalid-parameter", fault.detail, [fault])
+        given[name] = value
+    return given
+
+
+def _key(request: web.Request) -> str:
+    values = request.headers.getall(KEY_HEADER, [])
+    if not values:
+        detail = f"{KEY_HEADER} is missing; send a new one with each new request."
+    elif len(values) > 1:
+        detail = f"{KEY_HEADER} is sent {len(values)} times; send it once."
+    elif not _KEY.match(values[0]):
+        detail = f"{KEY_HEADER} has {len(values[0])} characters; send 1 to 255 printable ASCII characters."
+    else:
+        return values[0]
+    raise Problem("idempotency-key", detail, [FieldError("header", KEY_HEADER, detail)])
+
+
+async def _body(model: type[Body], request: web.Request) -> Body:
+    if request.content_type != JSON or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        sent = request.headers.get("Content-Type", "nothing")
+        raise Problem(
+            "unsupported-media-type",
+            f"Content-Type is {sent[:80]!r}; send {JSON}, encoded as UTF-8.",
+            headers={"Accept-Post": JSON},
+        )
+    try:
+        raw = await request.read()
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise Problem("malformed-json", f"The body did not arrive whole: {error}.") from error
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise problem.from_body(error) from error

@@ -1,0 +1,46 @@
+"""What intake's own relations look like to SQLAlchemy. The migrations create them."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Table, Text
+from sqlalchemy.dialects.postgresql import BYTEA, JSON
+
+from fulcrum.store.relations import METADATA, messaging, time_column, uuid_column
+
+INTAKE = messaging("intake")
+
+#: Accepted intents. The key is computed from tenant and ``Idempotency-Key``.
+intents = Table(
+    "intents",
+    METADATA,
+    Column("workflow_id", uuid_column(), primary_key=True),
+    Column("intent_id", uuid_column()),
+    Column("tenant", Text),
+    Column("idempotency_key", Text),
+    Column("fingerprint", BYTEA),
+    Column("customer_ref", Text),
+    Column("lines", JSON),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("payment_method", Text),
+    Column("ship_to", Text),
+    Column("definition", Text),
+    Column("correlation_id", Text),
+    Column("accepted_at", time_column()),
+    schema="intake",
+)
+
+#: Accepted stock receipts. The key is computed from SKU and ``Idempotency-Key``.
+receipts = Table(
+    "receipts",
+    METADATA,
+    Column("command_id", uuid_column(), primary_key=True),
+    Column("sku", Text),
+    Column("idempotency_key", Text),
+    Column("fingerprint", BYTEA),
+    Column("quantity", BigInteger),
+    Column("reference", Text),
+    Column("correlation_id", Text),
+    Column("accepted_at", time_column()),
+    schema="intake",
+)

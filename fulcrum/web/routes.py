@@ -1,0 +1,61 @@
+"""Every URL of the API on one screen. ``/openapi.json`` is made of this table.
+
+Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz`` and ``/metrics``.
+"""
+
+from __future__ import annotations
+
+from fulcrum.web import answers, bodies
+from fulcrum.web.description import show_problem
+from fulcrum.web.intents import create_intent
+from fulcrum.web.operation import Operation
+from fulcrum.web.parked import discard_parked, list_parked, replay_parked, show_parked
+from fulcrum.web.stock import receive_stock, show_stock
+from fulcrum.web.workflows import list_workflows, show_workflow
+
+_BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-body")
+_KEYED = (*_BODY, "idempotency-key", "key-reused", "unavailable")
+_PATH = ("invalid-parameter", "not-found", "unavailable")
+
+ROUTES: tuple[Operation, ...] = (
+    Operation(
+        "POST", "/v1/intents", create_intent, {202: answers.IntentAccepted}, _KEYED,
+        body_model=bodies.IntentBody, keyed=True,
+    ),
+    Operation(
+        "GET", "/v1/workflows", list_workflows, {200: answers.WorkflowPage},
+        ("invalid-parameter", "unavailable"), query_model=bodies.WorkflowsQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),
+        path_model=bodies.WorkflowPath, query_model=bodies.WorkflowQuery,
+    ),
+    Operation(
+        "GET", "/v1/stock/{sku}", show_stock, {200: answers.Stock}, _PATH,
+        path_model=bodies.SkuPath,
+    ),
+    Operation(
+        "POST", "/v1/stock/{sku}/receipts", receive_stock, {202: answers.ReceiptAccepted},
+        ("invalid-parameter", *_KEYED), path_model=bodies.SkuPath, body_model=bodies.ReceiptBody, keyed=True,
+    ),
+    Operation(
+        "GET", "/v1/parked", list_parked, {200: answers.ParkedPage}, ("invalid-parameter", "unavailable"),
+        query_model=bodies.ParkedQuery,
+    ),
+    Operation(
+        "GET", "/v1/parked/{parked_id}", show_parked, {200: answers.ParkedMessage}, _PATH,
+        path_model=bodies.ParkedPath,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/replay", replay_parked, {200: answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/discard", discard_parked, {200: answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "GET", "/problems/{code}", show_problem, {200: answers.ProblemKind},
+        ("invalid-parameter", "not-found"), path_model=bodies.ProblemPath,
+    ),
+)  # fmt: skip

@@ -1,0 +1,140 @@
+"""What became of an intent: one workflow from cache, read model or intake, and the list of them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import bindparam, select
+
+from fulcrum.readmodel import queries
+from fulcrum.readmodel.cache import READ_WITHIN
+from fulcrum.readmodel.projection import RunRow, timestamp, to_json
+from fulcrum.readmodel.queries import Position
+from fulcrum.readmodel.view import Freshness, View, answer
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.run import StepStatus
+from fulcrum.web.answers import WorkflowPage
+from fulcrum.web.bodies import WorkflowPath, WorkflowQuery, WorkflowsQuery
+from fulcrum.web.operation import Answer, Call
+from fulcrum.web.problem import RETRY_AFTER, FieldError, Problem
+from fulcrum.web.relations import intents
+from fulcrum.web.services import Services
+
+#: How long a client may wait for its own write, and how often is looked meanwhile (seconds).
+WAIT_MOST = 2.0
+_LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
+_INTENT = select(intents).where(intents.c.workflow_id == bindparam("workflow_id"))
+
+
+async def show_workflow(
+    services: Services, call: Call, *, path: WorkflowPath, query: WorkflowQuery
+) -> Answer:
+    """Show a workflow with its timeline.
+
+    An accepted intent is found at once: until its first decision is projected, with version 0 and the
+    status ``accepted``.
+    """
+    call.workflow_id = path.workflow_id
+    deadline = time.monotonic() + WAIT_MOST
+    pause = _LOOK_FIRST
+    while True:
+        view, freshness = await _find(services, path.workflow_id, query.min_version)
+        if view.version >= query.min_version:
+            return Answer(answer(view, freshness))
+        if time.monotonic() + pause > deadline:
+            raise Problem(
+                "not-yet",
+                f"The workflow is at version {view.version}, not yet at min_version={query.min_version}.",
+                headers={"Retry-After": str(RETRY_AFTER)},
+            )
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LOOK_LAST)
+
+
+async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuery) -> Answer:
+    """List workflows, newest first.
+
+    An intent whose workflow has not been projected yet may be missing for a moment.
+    """
+    found = await queries.page_of_runs(
+        services.db,
+        status=query.status,
+        after=_position(query.cursor) if query.cursor else None,
+        limit=query.limit + 1,
+    )
+    items = found[: query.limit]
+    more = len(found) > query.limit
+    return Answer(WorkflowPage(items=items, next_cursor=_cursor(items[-1]) if more else None))
+
+
+async def _find(services: Services, workflow_id: str, min_version: int) -> tuple[View, Freshness]:
+    """The newest view that can be had now; Problem when there is none."""
+    cached = await services.cache.get(workflow_id)
+    if cached is not None and cached.view.version >= min_version:
+        return cached.view, Freshness("cache", cached.as_of)
+    now = datetime.now(UTC)
+    view = await queries.find_run(services.db, workflow_id)
+    if view is not None:
+        if services.cache.usable:
+            await services.cache.put_many([view], within=READ_WITHIN)
+        return view, Freshness("database", now)
+    intent = await services.db.one(_INTENT, {"workflow_id": workflow_id})
+    if intent is None:
+        raise Problem("not-found", f"There is no workflow {workflow_id}; check the id.")
+    return _accepted(intent), Freshness("intake", now)
+
+
+def _accepted(intent: Mapping[str, Any]) -> View:
+    """The view of an intent about which nothing is decided yet."""
+    run = RunRow(
+        workflow_id=intent["workflow_id"],
+        intent_id=intent["intent_id"],
+        tenant=intent["tenant"],
+        customer_ref=intent["customer_ref"],
+        definition=intent["definition"],
+        status="accepted",
+        version=0,
+        reason=None,
+        lines=intent["lines"],
+        amount_minor=intent["amount_minor"],
+        currency=intent["currency"],
+        correlation_id=intent["correlation_id"],
+        started_at=timestamp(intent["accepted_at"]),
+        updated_at=timestamp(intent["accepted_at"]),
+        finished_at=None,
+        steps=_pending(intent["definition"]),
+    )
+    return View(intent["workflow_id"], 0, "accepted", to_json(run))
+
+
+def _pending(definition: str) -> list[dict[str, Any]]:
+    known = DEFINITIONS.get(definition)
+    nothing = dict.fromkeys(("command_id", "deadline_at", "finished_at", "reason"))
+    return [
+        {"name": step.name, "status": str(StepStatus.PENDING), "attempt": 0, **nothing}
+        for step in (known.steps if known else ())
+    ]
+
+
+def _cursor(last: Mapping[str, Any]) -> str:
+    """The place after ``last``, in a form that invites nobody to build one."""
+    place = f"{last['started_at']} {last['workflow_id']}"
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> Position:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        started_at, workflow_id = text.split(" ")
+        return Position(datetime.fromisoformat(started_at), WorkflowPath(workflow_id=workflow_id).workflow_id)
+    except (binascii.Error, ValueError) as error:
+        fault = FieldError(
+            "parameter", "cursor", "cursor is no next_cursor of a page; leave it out to begin."
+        )
+        raise Problem("invalid-parameter", fault.detail, [fault]) from error
