@@ -1,0 +1,156 @@
+"""How the terminal program talks to the API, and how it prints what it gets."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fulcrum.errors import Conflict, FulcrumError, NotFound, Rejected, Unavailable
+
+DEFAULT_API = "http://127.0.0.1:8080"
+_TIMEOUT = 10.0
+_BY_STATUS: Mapping[int, type[FulcrumError]] = {
+    404: NotFound,
+    409: Conflict,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+class Output(StrEnum):
+    """Forms of output."""
+
+    TABLE = "table"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people or for programs.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A success of the API."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Client:
+    """The API at ``FULCRUM_API``. Failures are raised as the errors that set the exit code."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = (address or os.environ.get("FULCRUM_API") or DEFAULT_API).rstrip("/")
+        parts = urlsplit(self.address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Rejected(f"FULCRUM_API={self.address!r} is no address; give one such as {DEFAULT_API}")
+        self._parts = parts
+
+    def get(self, path: str, **query: object) -> Any:
+        """The body of GET ``path``; query parameters that are None are left out."""
+        given = {name: str(value) for name, value in query.items() if value is not None}
+        return self._request("GET", f"{path}?{urlencode(given)}" if given else path).body
+
+    def post(self, path: str, body: object, key: str | None = None) -> Reply:
+        """POST ``body`` as JSON, under ``key`` as the Idempotency-Key."""
+        return self._request("POST", path, json.dumps(body), {"Idempotency-Key": key} if key else {})
+
+    def _request(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(str(self._parts.hostname), self._parts.port, timeout=_TIMEOUT)
+        sent = {"Accept": "application/json", **(headers or {})}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            connection.request(method, self._parts.path + path, body, sent)
+            response = connection.getresponse()
+            text = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(
+                f"The API at {self.address} does not answer ({error}); is `fulcrum run intake` running? "
+                "FULCRUM_API names another address."
+            ) from error
+        finally:
+            connection.close()
+        return _reply(response.status, text, dict(response.getheaders()))
+
+
+def _reply(status: int, text: bytes, headers: Mapping[str, str]) -> Reply:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        raise Unavailable(f"This is no answer of Fulcrum's API: status {status}, {text[:80]!r}") from None
+    if status < 400:
+        return Reply(status, body, headers)
+    raise _BY_STATUS.get(status, Rejected)(_told(body))
+
+
+def _told(problem: Mapping[str, Any]) -> str:
+    """A problem as lines for a terminal."""
+    faults = problem.get("errors", [])
+    lines = [f"{problem.get('title', 'refused')}: {problem.get('detail', '')}"]
+    if len(faults) > 1:
+        lines = [f"{problem['title']}:", *(f"  {fault['detail']}" for fault in faults)]
+    if correlation_id := problem.get("correlation_id"):
+        lines.append(f"  correlation id {correlation_id}")
+    return "\n".join(lines)
+
+
+def segment(text: str) -> str:
+    """``text`` as one segment of a path."""
+    return quote(text, safe="")
+
+
+def show_json(value: object) -> None:
+    """Print ``value`` as indented JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_line(value: object) -> None:
+    """Print ``value`` as one line of JSON."""
+    typer.echo(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], output: Output) -> None:
+    """Print ``rows``; a table has ``columns``: heading by field."""
+    if output is Output.JSON:
+        show_json(list(rows))
+    elif output is Output.NDJSON:
+        for row in rows:
+            show_line(row)
+    else:
+        table = Table(*columns.values())
+        for row in rows:
+            # Text, because a value in brackets is no markup.
+            table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in columns))
+        Console().print(table)
+
+
+def show_fields(value: Mapping[str, Any]) -> None:
+    """Print each field of ``value`` on lines of its own."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, part in value.items():
+        shown = json.dumps(part, indent=2, ensure_ascii=False) if isinstance(part, dict | list) else part
+        table.add_row(name, Text("" if shown is None else str(shown), overflow="fold"))
+    Console().print(table)
+
+
+def note(text: str) -> None:
+    """Say something that is no output, on stderr."""
+    typer.echo(text, err=True)

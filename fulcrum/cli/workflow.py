@@ -1,0 +1,217 @@
+"""``fulcrum wf``: start workflows and see what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from fulcrum.cli.client import (
+    Client,
+    Output,
+    OutputOption,
+    note,
+    segment,
+    show_json,
+    show_line,
+    show_rows,
+)
+from fulcrum.errors import Rejected
+from fulcrum.readmodel.projection import FINAL
+
+app = typer.Typer(no_args_is_help=True)
+
+EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
+_LOOK_EVERY = 0.3
+_WATCHED = 50
+_COLUMNS = {
+    "workflow_id": "workflow",
+    "status": "status",
+    "version": "version",
+    "definition": "definition",
+    "tenant": "tenant",
+    "started_at": "started",
+    "reason": "reason",
+}
+_STYLES = {"completed": "green", "cancelled": "yellow", "needs_attention": "red", "compensating": "magenta"}
+
+WorkflowId = Annotated[str, typer.Argument(help="Id of the workflow.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
+    limit: Annotated[int, typer.Option(help="How many, 200 at most.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List workflows, newest first."""
+    page = Client().get("/v1/workflows", status=status, limit=limit, cursor=cursor)
+    show_rows(page["items"], _COLUMNS, output)
+    if page["next_cursor"]:
+        note(f"more: --cursor {page['next_cursor']}")
+    elif not page["items"]:
+        note("no workflows; `fulcrum wf start -f intent.json` starts one")
+
+
+@app.command("show")
+def show(
+    workflow_id: WorkflowId,
+    follow: Annotated[bool, typer.Option("--follow", help="Print what happens until the end.")] = False,
+    timeout: Timeout = 300.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show a workflow and its timeline."""
+    client = Client()
+    if follow:
+        _follow(client, workflow_id, timeout, output)
+        return
+    workflow = _read(client, workflow_id)
+    if output is Output.TABLE:
+        _show_head(workflow)
+        for entry in workflow["timeline"]:
+            _show_entry(entry)
+    elif output is Output.JSON:
+        show_json(workflow)
+    else:
+        show_line(workflow)
+
+
+@app.command("start")
+def start(
+    file: Annotated[Path, typer.Option("--file", "-f", help="The intent as JSON; - reads standard input.")],
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating a key starts nothing new; without one a new one is made.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow it to its end; exit code 1 when it does not complete.")
+    ] = False,
+    timeout: Timeout = 300.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start a workflow for an intent."""
+    client = Client()
+    key = idempotency_key or str(uuid4())
+    reply = client.post("/v1/intents", _intent(file), key)
+    if idempotency_key is None:
+        note(f"idempotency key {key}")
+    if reply.headers.get("Idempotency-Replayed"):
+        note("this key came before: nothing new was started")
+    if wait:
+        _follow(client, reply.body["workflow_id"], timeout, output)
+    elif output is Output.TABLE:
+        typer.echo(reply.body["workflow_id"])
+    elif output is Output.JSON:
+        show_json(reply.body)
+    else:
+        show_line(reply.body)
+
+
+@app.command("watch")
+def watch(
+    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print each of the newest workflows as it moves, until interrupted."""
+    client = Client()
+    seen: dict[str, int] = {}
+    try:
+        while True:
+            page = client.get("/v1/workflows", status=status, limit=_WATCHED)
+            moved = [row for row in page["items"] if seen.get(row["workflow_id"]) != row["version"]]
+            for row in reversed(moved):
+                if output is Output.TABLE:
+                    _print(row["updated_at"], row["workflow_id"], _state(row), row["reason"] or "")
+                else:
+                    show_line(row)
+            seen = {row["workflow_id"]: row["version"] for row in page["items"]}
+            time.sleep(every)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _read(client: Client, workflow_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/v1/workflows/{segment(workflow_id)}")
+    return found
+
+
+def _intent(file: Path) -> object:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        return json.loads(text)
+    except OSError as error:
+        raise Rejected(f"--file {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Rejected(f"--file {file} is not JSON: {error}") from error
+
+
+def _follow(client: Client, workflow_id: str, timeout: float, output: Output) -> None:
+    """Print the timeline as it grows; sets the exit code when the end is no completion."""
+    shown = 0
+    for workflow in _until_final(client, workflow_id, timeout):
+        for entry in workflow["timeline"][shown:]:
+            if output is Output.TABLE:
+                _show_entry(entry)
+            elif output is Output.NDJSON:
+                show_line(entry)
+        shown = len(workflow["timeline"])
+    if output is Output.TABLE:
+        _show_head(workflow)
+    elif output is Output.JSON:
+        show_json(workflow)
+    if workflow["status"] not in FINAL:
+        note(f"still {workflow['status']} after {timeout:g} s")
+        raise typer.Exit(EXIT_TIMED_OUT)
+    if workflow["status"] != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[dict[str, Any]]:
+    deadline = time.monotonic() + timeout
+    try:
+        while True:
+            workflow = _read(client, workflow_id)
+            yield workflow
+            if workflow["status"] in FINAL or time.monotonic() >= deadline:
+                return
+            time.sleep(_LOOK_EVERY)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _show_head(workflow: Mapping[str, Any]) -> None:
+    _print("workflow", workflow["workflow_id"], workflow["definition"], _state(workflow))
+    _print("tenant", workflow["tenant"], "customer", workflow["customer_ref"])
+    lines = ", ".join(f"{line['quantity']} x {line['sku']}" for line in workflow["lines"])
+    _print("order", lines, f"for {workflow['amount_minor']} {workflow['currency']} (minor unit)")
+    _print("started", workflow["started_at"], "finished", workflow["finished_at"] or "not yet")
+    if workflow["reason"]:
+        _print("reason", workflow["reason"])
+    for step in workflow["steps"]:
+        _print("step", f"{step['name']:<20}", step["status"], step["reason"] or "")
+    _print("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
+
+
+def _show_entry(entry: Mapping[str, Any]) -> None:
+    issued = ", ".join(f"{command['type']} to {command['service']}" for command in entry["commands"])
+    told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
+    _print(f"{entry['version']:>3}", entry["at"], f"{entry['cause']['type']:<18}", _state(entry), told)
+
+
+def _state(row: Mapping[str, Any]) -> Text:
+    return Text(f"{row['status']:<15}", style=_STYLES.get(row["status"], "cyan"))
+
+
+def _print(*parts: str | Text) -> None:
+    """One line; as Text, because what comes from outside is no markup."""
+    Console(soft_wrap=True).print(Text("  ").join(Text(p) if isinstance(p, str) else p for p in parts))
