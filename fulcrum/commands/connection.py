@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
@@ -18,6 +20,9 @@ from fulcrum.settings import Settings
 _HEARTBEAT = 15
 _CONNECT_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
+
+# Each loss is told once, in our words, by whoever holds the connection.
+logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
 
 
 def server_of(url: str) -> str:
@@ -49,12 +54,14 @@ async def dial(settings: Settings, purpose: str) -> AbstractConnection:
     name = f"{settings.namespace} {purpose} {settings.instance}"
     with broker_errors(server):
         try:
-            return await aio_pika.connect(
+            connecting = aio_pika.connect(
                 settings.rabbitmq_url,
                 timeout=_CONNECT_TIMEOUT,
                 heartbeat=_HEARTBEAT,
                 client_properties={"connection_name": name},
             )
+            # The tasks of a connection outlive the message at hand, so they must not log in its name.
+            return await asyncio.create_task(connecting, context=Context())
         except AMQPError as error:
             if "not found" in str(error) and "vhost" in str(error):
                 raise Misconfigured(

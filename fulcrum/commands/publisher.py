@@ -19,6 +19,8 @@ from fulcrum.telemetry.metrics import commands_published
 
 #: Seconds until a publish without confirm is reported; whether it arrived is then unknown.
 _CONFIRM_TIMEOUT = 10.0
+#: Seconds after a failed connect in which nobody tries again: many publishes may be waiting.
+_COOL_DOWN = 0.25
 
 
 class Unroutable(Unavailable):
@@ -50,6 +52,7 @@ class CommandPublisher:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._must_declare = False
+        self._not_before = 0.0
         self._opening = asyncio.Lock()
         self._in_flight: dict[str, asyncio.Task[None]] = {}
 
@@ -130,7 +133,7 @@ class CommandPublisher:
         async with self._opening:
             if self._channel is None or self._channel.is_closed:
                 await self._drop()
-                self._connection = await dial(self._settings, self._purpose)
+                self._connection = await self._dial()
                 self._must_declare = True
                 with broker_errors(self._server):
                     self._channel = await self._connection.channel(on_return_raises=True)
@@ -140,6 +143,16 @@ class CommandPublisher:
                         await declare(self._channel, self._settings)
                 self._must_declare = False
             return self._channel
+
+    async def _dial(self) -> AbstractConnection:
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            raise Unavailable(f"RabbitMQ at {self._server} did not answer a moment ago")
+        try:
+            return await dial(self._settings, self._purpose)
+        except Unavailable:
+            self._not_before = asyncio.get_running_loop().time() + _COOL_DOWN
+            raise
 
     async def _drop(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
