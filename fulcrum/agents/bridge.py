@@ -34,11 +34,9 @@ class Bridge:
 
     def __init__(self, app: faust.App, settings: Settings, codec: Codec) -> None:
         self._app = app
-        self._settings = settings
         self._codec = codec
         self._topics = Topics(settings.namespace)
-        self._publisher: CommandPublisher | None = None
-        self._opening = asyncio.Lock()
+        self._publisher = CommandPublisher(settings, "bridge")
         self._free = asyncio.Semaphore(_IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -88,8 +86,7 @@ class Bridge:
         with bound(workflow_id=decision.workflow_id, step=command.step, message_id=command.command_id):
             while True:
                 try:
-                    publisher = await self._open()
-                    await publisher.publish(
+                    await self._publisher.publish(
                         command.service, command.body, headers, command.command_id, command.type
                     )
                 except Unavailable as error:
@@ -100,18 +97,11 @@ class Bridge:
                     log.info("command.published", type=command.type, service=command.service)
                     return
 
-    async def _open(self) -> CommandPublisher:
-        async with self._opening:
-            if self._publisher is None:
-                self._publisher = await CommandPublisher.open(self._settings)
-            return self._publisher
-
     async def close(self) -> None:
         """Stop publishing; what is unconfirmed is read again after the next start."""
         for task in self._tasks:
             task.cancel()
-        if self._publisher is not None:
-            await self._publisher.close()
+        await self._publisher.close()
 
 
 def add_bridge(app: faust.App, settings: Settings, codec: Codec) -> None:
