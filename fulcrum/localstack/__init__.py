@@ -4,6 +4,19 @@
 """
 
 from fulcrum.localstack.process import StackError
-from fulcrum.localstack.stack import ServerStatus, Stack
+from fulcrum.localstack.running import ROLES, Running, prepare, running
+from fulcrum.localstack.stack import ServerHandle, ServerStatus, Stack
+from fulcrum.localstack.supervisor import RoleProcess, Supervisor
 
-__all__ = ["ServerStatus", "Stack", "StackError"]
+__all__ = [
+    "ROLES",
+    "RoleProcess",
+    "Running",
+    "ServerHandle",
+    "ServerStatus",
+    "Stack",
+    "StackError",
+    "Supervisor",
+    "prepare",
+    "running",
+]

@@ -144,7 +144,7 @@ class Stack:
                 self._start(servers, say if idle else lambda line: None, cancelled)
             except BaseException:
                 cancelled.set()
-                with _undisturbed():
+                with undisturbed():
                     self._stop(idle)
                 raise
             if idle:
@@ -279,7 +279,7 @@ def _answers(probe: Callable[[], None]) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ignore Ctrl-C for a moment: a second one must not break off the cleaning up after the first."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,0 +1,125 @@
+"""How does everything come up on one machine: servers, schema, topics, and every role?"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fulcrum.localstack import process
+from fulcrum.localstack.home import Say
+from fulcrum.localstack.stack import Stack, undisturbed
+from fulcrum.localstack.supervisor import Log, RoleProcess, Supervisor
+
+#: Every role, the payment provider first because the payment service must be told where it is.
+ROLES = ("psp-simulator", "intake", "agents", "projector", "payment", "inventory")
+
+#: What a fresh set of servers lacks. The three touch different servers, so they run side by side.
+STEPS = (("db", "migrate"), ("topics", "create"), ("schema", "register"))
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs. ``env`` is what a client or a command-line tool needs to find it."""
+
+    env: Mapping[str, str]
+    supervisor: Supervisor
+
+    @property
+    def api(self) -> str:
+        return self.supervisor.url("intake")
+
+
+def prepare(env: Mapping[str, str], say: Say, log: Path, steps: Sequence[Sequence[str]] = STEPS) -> None:
+    """Run each step (``fulcrum`` arguments) to its end; repeatable. StackError shows the first to fail."""
+    began = time.monotonic()
+    cancelled = threading.Event()
+    log.parent.mkdir(parents=True, exist_ok=True)
+
+    def run(step: Sequence[str]) -> None:
+        mine = log.with_name(f"{log.stem}-{'-'.join(step)}{log.suffix}")
+        mine.write_text("")
+        process.run(
+            f"fulcrum {' '.join(step)}",
+            [sys.executable, "-m", "fulcrum", *step],
+            log=mine,
+            cancelled=cancelled,
+            env={**os.environ, **env},
+        )
+
+    with ThreadPoolExecutor(max_workers=len(steps)) as pool:
+        tasks = [pool.submit(run, step) for step in steps]
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            cancelled.set()
+            raise
+    say(f"setup      {', '.join(' '.join(step) for step in steps)} ({time.monotonic() - began:.1f} s)")
+
+
+def start_roles(supervisor: Supervisor, psp_log: Path | None = None) -> dict[str, RoleProcess]:
+    """Start every role; the payment service learns where the provider is."""
+    kept = {"FULCRUM_PSP_LOG": str(psp_log)} if psp_log else {}
+    provider = supervisor.start("psp-simulator", env=kept)
+    found = {provider.name: provider}
+    for role in ROLES[1:]:
+        found[role] = supervisor.start(role, env={"FULCRUM_PSP_URL": provider.url})
+    return found
+
+
+@contextmanager
+def running(
+    stack: Stack,
+    *,
+    say: Say,
+    namespace: str | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Log | None = None,
+    started: Callable[[Running], None] | None = None,
+    within: float = 60.0,
+) -> Iterator[Running]:
+    """Servers up, database, topics and schemas prepared, every role started and ready.
+
+    At the end the roles are stopped, then the servers unless they ran before. ``env`` adds to what the roles
+    and the preparation get (a database of one's own, other limits); ``namespace`` is FULCRUM_NAMESPACE;
+    ``started`` is called once the addresses are known, before the roles are ready.
+    """
+    was_up = stack.running
+    addresses = stack.up(say)
+    try:
+        mine = {**addresses, **(env or {})}
+        if namespace:
+            mine["FULCRUM_NAMESPACE"] = namespace
+        logs = stack.home.path / "logs" / (namespace or "")
+        prepare(mine, say, logs / "setup.log")
+        began = time.monotonic()
+        supervisor = Supervisor(mine, log, logs)
+        try:
+            roles = start_roles(supervisor, logs / "psp-effects.log")
+            found = Running(
+                {
+                    **mine,
+                    "FULCRUM_API": roles["intake"].url,
+                    "FULCRUM_PSP_URL": roles["psp-simulator"].url,
+                },
+                supervisor,
+            )
+            if started:
+                started(found)
+            supervisor.wait_ready(within)
+            say(f"roles      {', '.join(ROLES)} ready ({time.monotonic() - began:.1f} s)")
+            yield found
+        finally:
+            with undisturbed():
+                supervisor.stop()
+    finally:
+        if not was_up:
+            with undisturbed():
+                stack.down(say)

@@ -1,0 +1,267 @@
+"""Who keeps Fulcrum's roles alive on one machine?
+
+Each role is a process of its own (``python -m fulcrum run ROLE``) on a free port. One that dies is started
+again on the same port, after a pause that doubles from 0.2 s to 10 s and is short again after 30 s alive.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from fulcrum.localstack.home import free_port
+from fulcrum.localstack.process import StackError, last_lines
+
+#: Called with the role's name and one line of what it wrote.
+Log = Callable[[str, str], None]
+
+FIRST_PAUSE, LONGEST_PAUSE, LONG_ENOUGH = 0.2, 10.0, 30.0
+_TICK = 0.05
+#: A role that dies this often before it was ever ready will not become ready.
+_HOPELESS = 4
+
+
+@dataclass
+class RoleProcess:
+    """One supervised role. ``restarts`` counts the times it died and was started again."""
+
+    name: str
+    role: str
+    port: int
+    env: dict[str, str]
+    log: Path
+    restarts: int = 0
+    ready: bool = False
+    _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _began: float = 0.0
+    _pause: float = FIRST_PAUSE
+    _due: float | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """None while it is down."""
+        return self._child.pid if self._child is not None and self._child.poll() is None else None
+
+    def answers(self) -> bool:
+        """Whether ``/readyz`` says yes."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def role_command(role: str) -> list[str]:
+    """The program of a role."""
+    return [sys.executable, "-m", "fulcrum", "run", role]
+
+
+class Supervisor:
+    """Starts roles, watches them, starts them again, stops them.
+
+    One thread starts and watches all of them: the kernel ends a role when the thread that started it is gone,
+    so that roles never outlive a supervisor that was killed.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        log: Log | None,
+        log_dir: Path,
+        command: Callable[[str], list[str]] = role_command,
+    ) -> None:
+        self._env = {**os.environ, **env}
+        self._log = log
+        self._log_dir = log_dir
+        self._command = command
+        self._roles: dict[str, RoleProcess] = {}
+        self._orders: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        log_dir.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    # What others ask of it
+
+    def start(
+        self, role: str, *, name: str | None = None, env: Mapping[str, str] | None = None
+    ) -> RoleProcess:
+        """Start ``role``; under the same ``name`` it keeps its port over a stop."""
+        name = name or role
+        known = self._roles.get(name)
+        if known is not None and (known.pid is not None or known._due is not None):
+            raise StackError(f"role {name!r} runs already")
+        port = known.port if known else free_port(avoid=[other.port for other in self._roles.values()])
+        mine = {**self._env, **(env or {}), "FULCRUM_HTTP_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+        process = RoleProcess(name, role, port, mine, self._log_dir / f"{name}.log")
+        self._roles[name] = process
+        self._order(lambda: self._spawn(process))
+        return process
+
+    def wait_ready(self, within: float) -> None:
+        """Return when every started role is ready. StackError names those that are not, with their log."""
+        deadline = time.monotonic() + within
+        while True:
+            late = [process for process in self._wanted() if not process.ready]
+            for process in late:
+                process.ready = process.pid is not None and process.answers()
+            late = [process for process in late if not process.ready]
+            if not late:
+                return
+            hopeless = [process for process in late if process.restarts >= _HOPELESS]
+            if hopeless or time.monotonic() > deadline:
+                process = (hopeless or late)[0]
+                why = f"died {process.restarts} times" if hopeless else f"was not ready within {within:g} s"
+                raise StackError(f"role {process.name} {why}\n{last_lines(process.log)}")
+            time.sleep(_TICK)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a role; one that dies of it is started again."""
+        process = self._roles[name]
+        pid = process.pid
+        if pid is None:
+            raise StackError(f"role {name!r} does not run")
+        process.ready = False
+        os.kill(pid, number)
+
+    def stop(self, name: str | None = None) -> None:
+        """Stop one role (``start`` brings it back), or all of them and the supervisor itself."""
+        if name is not None:
+            process = self._roles[name]
+            self._order(lambda: self._end([process]))
+            return
+        if self._stopping.is_set():
+            return
+        self._order(lambda: self._end(list(self._roles.values())))
+        self._stopping.set()
+        self._thread.join()
+
+    def url(self, name: str) -> str:
+        return self._roles[name].url
+
+    def processes(self) -> dict[str, int]:
+        """The pid of every role that is up, by name."""
+        return {name: pid for name, process in self._roles.items() if (pid := process.pid) is not None}
+
+    @property
+    def roles(self) -> Mapping[str, RoleProcess]:
+        return self._roles
+
+    # The one thread
+
+    def _order(self, act: Callable[[], None]) -> None:
+        """Have the watching thread do ``act`` and return when it is done."""
+        if self._stopping.is_set():
+            raise StackError("this supervisor was stopped")
+        done: Future[None] = Future()
+        self._orders.put((act, done))
+        done.result()
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                act, done = self._orders.get(timeout=_TICK)
+            except queue.Empty:
+                pass
+            else:
+                try:
+                    act()
+                except BaseException as error:
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
+            for process in list(self._roles.values()):
+                self._tend(process)
+
+    def _wanted(self) -> list[RoleProcess]:
+        return [p for p in self._roles.values() if p._child is not None or p._due is not None]
+
+    def _tend(self, process: RoleProcess) -> None:
+        """Notice a death, and start again when its pause is over."""
+        now = time.monotonic()
+        if process._due is not None:
+            if now >= process._due:
+                process.restarts += 1
+                self._spawn(process)
+            return
+        if process._child is None or process._child.poll() is None:
+            return
+        if now - process._began > LONG_ENOUGH:
+            process._pause = FIRST_PAUSE
+        self._tell(
+            process, f"ended with {_ending(process._child.returncode)}; again in {process._pause:.1f} s"
+        )
+        process.ready, process._child = False, None
+        process._due = now + process._pause
+        process._pause = min(process._pause * 2, LONGEST_PAUSE)
+
+    def _spawn(self, process: RoleProcess) -> None:
+        process._due = None
+        process._began = time.monotonic()
+        setpriv = shutil.which("setpriv")
+        leash = [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+        argv = [*leash, *self._command(process.role)]
+        with process.log.open("ab") as file:
+            process._child = subprocess.Popen(
+                argv,
+                env=process.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if self._log else file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if process._child.stdout is not None:
+            threading.Thread(target=self._copy, args=(process, process._child.stdout), daemon=True).start()
+
+    def _copy(self, process: RoleProcess, lines: IO[bytes]) -> None:
+        """Hand a role's lines to the log file and to whoever listens, until it closes them."""
+        with lines, process.log.open("ab", buffering=0) as file:
+            for line in lines:
+                file.write(line)
+                if self._log is not None:
+                    self._log(process.name, line.decode(errors="replace").rstrip())
+
+    def _tell(self, process: RoleProcess, line: str) -> None:
+        with process.log.open("a") as file:
+            file.write(f"supervisor: {line}\n")
+        if self._log is not None:
+            self._log(process.name, f"supervisor: {line}")
+
+    def _end(self, processes: list[RoleProcess], grace: float = 10.0) -> None:
+        """TERM to all at once, KILL to those that are left after ``grace`` seconds."""
+        children = []
+        for process in processes:
+            process._due, process.ready = None, False
+            if process._child is not None and process._child.poll() is None:
+                children.append(process._child)
+                process._child.terminate()
+            process._child = None
+        deadline = time.monotonic() + grace
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
