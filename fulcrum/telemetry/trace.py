@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from secrets import token_hex
 
-_TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})$")
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 
 
 def new_traceparent() -> str:
@@ -18,7 +18,7 @@ def child_of(traceparent: str | None) -> str:
 
     A sender's broken header must not fail the work it came with, so it is dropped, not refused.
     """
-    match = _TRACEPARENT.match(traceparent) if traceparent else None
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     if match is None:
         return new_traceparent()
     trace_id, flags = match.groups()
