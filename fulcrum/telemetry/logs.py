@@ -20,6 +20,7 @@ from fulcrum.settings import Settings
 
 #: Libraries whose "info" is a running commentary.
 _NOISY = (
+    "alembic",
     "aio_pika",
     "aiohttp.access",
     "aiokafka",
