@@ -99,7 +99,7 @@ class Services:
             await self._db.close()
 
     async def _open_database(self) -> Database:
-        db = await Database.open(self.settings.postgres_dsn, application_name="fulcrum-intake")
+        db = await Database.open(self.settings.postgres_dsn, application_name="fulcrum-intake", wait=0)
         try:
             await require_current(db)
         except BaseException:

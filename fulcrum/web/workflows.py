@@ -87,10 +87,10 @@ async def _find(services: Services, workflow_id: str, min_version: int) -> tuple
     intent = await services.db.one(_INTENT, {"workflow_id": workflow_id})
     if intent is None:
         raise Problem("not-found", f"There is no workflow {workflow_id}; check the id.")
-    return _accepted(intent), Freshness("intake", now)
+    return accepted_view(intent), Freshness("intake", now)
 
 
-def _accepted(intent: Mapping[str, Any]) -> View:
+def accepted_view(intent: Mapping[str, Any]) -> View:
     """The view of an intent about which nothing is decided yet."""
     run = RunRow(
         workflow_id=intent["workflow_id"],

@@ -1,0 +1,125 @@
+"""An intake of a test's own, and how the test talks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from eventually import eventually_async
+
+from fulcrum.settings import Settings
+from fulcrum.web.app import serve_intake
+
+STOPS_WITHIN = 10.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An answer as a client sees it."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def body(self) -> Any:
+        """The JSON of the answer."""
+        return json.loads(self.text)
+
+
+class Api:
+    """A client of one intake."""
+
+    def __init__(self, http: aiohttp.ClientSession, address: str) -> None:
+        self._http = http
+        self.address = address
+
+    async def send(
+        self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Seen:
+        """Any request."""
+        async with self._http.request(
+            method, self.address + path, data=data, headers=headers, allow_redirects=False
+        ) as response:
+            return Seen(response.status, response.headers.copy(), await response.text())
+
+    async def get(self, path: str) -> Seen:
+        """GET."""
+        return await self.send("GET", path)
+
+    async def post(
+        self, path: str, body: object, key: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Seen:
+        """POST of JSON, under an idempotency key when one is given."""
+        given = {"Content-Type": "application/json", **(headers or {})}
+        if key is not None:
+            given["Idempotency-Key"] = key
+        return await self.send("POST", path, json.dumps(body).encode(), given)
+
+    async def accept(self, **changes: Any) -> str:
+        """Post an intent that is accepted; returns its workflow's id."""
+        seen = await self.post("/v1/intents", intent(**changes), str(uuid4()))
+        assert seen.status == 202, seen.text
+        return str(seen.body["workflow_id"])
+
+
+def intent(**changes: Any) -> dict[str, Any]:
+    """A body that is accepted."""
+    return {
+        "tenant": "acme",
+        "customer_ref": "customer-7",
+        "lines": [{"sku": "tea-01", "quantity": 2}],
+        "amount_minor": 1250,
+        "currency": "EUR",
+        "payment_method": "pay_ok",
+        "ship_to": "address-1",
+        **changes,
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def listening_intake(settings: Settings) -> AsyncIterator[Api]:
+    """An intake that listens, whether or not it is ready; it has stopped cleanly afterwards."""
+    port = free_port()
+    stop = asyncio.Event()
+    role = asyncio.create_task(serve_intake(settings.model_copy(update={"http_port": port}), stop))
+    try:
+        async with aiohttp.ClientSession() as http:
+            api = Api(http, f"http://127.0.0.1:{port}")
+            await eventually_async(lambda: api.get("/healthz"), within=10, state=lambda: role)
+            yield api
+    finally:
+        stop.set()
+        async with asyncio.timeout(STOPS_WITHIN):
+            await role
+
+
+@asynccontextmanager
+async def running_intake(settings: Settings) -> AsyncIterator[Api]:
+    """An intake that is ready."""
+    async with listening_intake(settings) as api:
+        await ready(api)
+        yield api
+
+
+async def ready(api: Api, within: float = 20.0) -> None:
+    """Wait until the intake says that it is ready."""
+
+    async def is_ready() -> bool:
+        return (await api.get("/readyz")).status == 200
+
+    await eventually_async(is_ready, within=within, state=lambda: api.get("/readyz"))
