@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
@@ -113,25 +114,19 @@ class _Comparison:
     def _compare(self, reader: Any, writer: Any, at: tuple[str, str]) -> Iterator[Fault]:
         reader = self._read_names.get(reader, reader) if isinstance(reader, str) else reader
         writer = self._written_names.get(writer, writer) if isinstance(writer, str) else writer
-        if isinstance(writer, list):
-            for branch in writer:
-                yield from self._into_union(reader, branch, at)
-        elif isinstance(reader, list):
-            yield from self._into_union(reader, writer, at)
+        if isinstance(writer, list) or isinstance(reader, list):
+            for branch in writer if isinstance(writer, list) else [writer]:
+                yield from self._compare_branch(reader, branch, at)
         else:
             yield from self._compare_types(reader, writer, at)
 
-    def _into_union(self, reader: Any, branch: Any, at: tuple[str, str]) -> Iterator[Fault]:
-        """Some branch of the reader must take the writer's branch."""
-        if not isinstance(reader, list):
-            yield from self._compare(reader, branch, at)
-            return
-        kind = _kind(self._written_names.get(branch, branch) if isinstance(branch, str) else branch)
-        candidates = [
-            c for c in reader if _kind(self._read_names.get(c, c) if isinstance(c, str) else c) == kind
-        ]
-        if candidates:
-            yield from self._compare(candidates[0], branch, at)
+    def _compare_branch(self, reader: Any, branch: Any, at: tuple[str, str]) -> Iterator[Fault]:
+        """Some branch of the reader must take each branch of the writer."""
+        kind = _kind(branch, self._written_names)
+        readers = reader if isinstance(reader, list) else [reader]
+        matching = [candidate for candidate in readers if _kind(candidate, self._read_names) == kind]
+        if matching:
+            yield from self._compare(matching[0], branch, at)
         else:
             yield Fault(*at, f"{self._writer.label} may write {kind}, which {self._reader.label} cannot read")
 
@@ -202,7 +197,9 @@ class _Comparison:
             )
 
 
-def _kind(node: Any) -> str:
+def _kind(node: Any, names: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The kind of a type: a primitive's name, or record, enum, array and so on."""
+    node = names.get(node, node) if isinstance(node, str) else node
     return str(node["type"]) if isinstance(node, dict) else str(node)
 
 
