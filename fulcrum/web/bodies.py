@@ -108,8 +108,8 @@ class IntentBody(Body):
     ]
     lines: Annotated[
         tuple[LineBody, ...],
-        AfterValidator(_one_line_a_sku),
         Field(min_length=1, max_length=MOST_LINES, description="What is ordered, one entry per SKU."),
+        AfterValidator(_one_line_a_sku),
     ]
     amount_minor: Annotated[
         int, Field(gt=0, le=LARGEST, description="Amount to pay, in the currency's minor unit.")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from fulcrum.readmodel.view import Freshness, answer
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import Status
 from fulcrum.settings import Settings
 from fulcrum.web import answers, bodies, workflows
@@ -123,6 +124,22 @@ def test_bodies_refuse_unknown_fields() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     for model in (bodies.IntentBody, bodies.LineBody, bodies.ReceiptBody, bodies.OperatorBody):
         assert schemas[model.__name__]["additionalProperties"] is False
+
+
+def test_bounds_are_documented() -> None:
+    """A client can see every limit before it meets one."""
+    fields = DOCUMENT["components"]["schemas"]["IntentBody"]["properties"]
+    assert (fields["lines"]["minItems"], fields["lines"]["maxItems"]) == (1, 100)
+    assert (fields["amount_minor"]["exclusiveMinimum"], fields["amount_minor"]["maximum"]) == (
+        0,
+        bodies.LARGEST,
+    )
+    assert {"EUR", "JPY"} <= set(fields["currency"]["enum"])
+    assert fields["definition"]["enum"] == sorted(DEFINITIONS)
+    for name in ("tenant", "customer_ref", "payment_method", "ship_to"):
+        assert fields[name]["pattern"]
+    line = DOCUMENT["components"]["schemas"]["LineBody"]["properties"]
+    assert (line["quantity"]["minimum"], line["quantity"]["maximum"]) == (1, bodies.MOST_UNITS)
 
 
 def _fields(model: type[BaseModel]) -> set[str]:
