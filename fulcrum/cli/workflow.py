@@ -203,9 +203,14 @@ def _show_head(workflow: Mapping[str, Any]) -> None:
 
 
 def _show_entry(entry: Mapping[str, Any]) -> None:
-    issued = ", ".join(f"{command['type']} to {command['service']}" for command in entry["commands"])
+    issued = ", ".join(_command(command) for command in entry["commands"])
     told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
     _print(f"{entry['version']:>3}", entry["at"], f"{entry['cause']['type']:<18}", _state(entry), told)
+
+
+def _command(command: Mapping[str, Any]) -> str:
+    due = f", due {command['deadline_at']}" if command["deadline_at"] else ""
+    return f"{command['type']} to {command['service']}{due}"
 
 
 def _state(row: Mapping[str, Any]) -> Text:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import aiohttp
-from eventually import eventually_async
+from eventually import eventually, eventually_async
 
 from fulcrum.settings import Settings
 from fulcrum.web.app import serve_intake
@@ -123,3 +128,32 @@ async def ready(api: Api, within: float = 20.0) -> None:
         return (await api.get("/readyz")).status == 200
 
     await eventually_async(is_ready, within=within, state=lambda: api.get("/readyz"))
+
+
+@contextmanager
+def intake_process(settings: Settings) -> Iterator[str]:
+    """The address of a ready intake in a process of its own, which ends well when it is told to stop."""
+    port = free_port()
+    given = settings.model_copy(update={"http_port": port}).model_dump(mode="json", exclude_none=True)
+    env = {**os.environ, **{f"FULCRUM_{name.upper()}": str(value) for name, value in given.items()}}
+    role = "from fulcrum.cli.roles import run_role; from fulcrum.settings import load_settings; "
+    role += "run_role('intake', load_settings())"
+    with tempfile.TemporaryFile("a+") as log:
+        process = subprocess.Popen([sys.executable, "-c", role], env=env, stderr=log)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            eventually(
+                lambda: urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200,
+                within=20,
+                state=lambda: _tail(log),
+            )
+            yield url
+        finally:
+            process.terminate()
+            code = process.wait(STOPS_WITHIN)
+        assert code == 0, _tail(log)
+
+
+def _tail(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()[-2000:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -15,8 +14,7 @@ import pytest
 import requests
 import schemathesis
 from decisions import history
-from eventually import eventually
-from intake import free_port, intent
+from intake import intake_process, intent
 from schemathesis import Case
 from sqlalchemy import text
 
@@ -24,7 +22,6 @@ from fulcrum.readmodel import store
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
-from fulcrum.web.app import serve_intake
 from fulcrum.web.openapi import document
 from fulcrum.web.problem import KINDS
 from fulcrum.web.routes import ROUTES
@@ -61,22 +58,9 @@ def _as_integers(value: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def address(settings: Settings) -> Iterator[str]:
-    """A running intake, in a thread of its own because these tests block theirs."""
-    port = free_port()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-    mine = settings.model_copy(update={"http_port": port})
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve_intake(mine, stop),))
-    thread.start()
-    url = f"http://127.0.0.1:{port}"
-    try:
-        eventually(lambda: requests.get(f"{url}/readyz", timeout=5).status_code == 200, within=20)
+    """A running intake."""
+    with intake_process(settings) as url:
         yield url
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        assert not thread.is_alive(), "intake does not stop"
-        loop.close()
 
 
 @schema.parametrize()

@@ -1,0 +1,239 @@
+"""``fulcrum wf``, ``parked`` and ``stock`` against a running API: what they print, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import typer
+from click.testing import Result
+from decisions import decision, history
+from intake import intake_process, intent
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from fulcrum.cli import parked, stock, workflow
+from fulcrum.errors import Conflict, NotFound, Rejected, Unavailable
+from fulcrum.readmodel import store
+from fulcrum.saga.messages import DecisionMade
+from fulcrum.settings import Settings
+from fulcrum.store.database import Database
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings) -> Iterator[str]:
+    """A running intake."""
+    with intake_process(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def run(address: str) -> Run:
+    """Run a command against the API; what it raises is in the result."""
+
+    def invoke(app: typer.Typer, *arguments: str, **options: Any) -> Result:
+        return CliRunner(env={"FULCRUM_API": address, "COLUMNS": "200"}).invoke(app, arguments, **options)
+
+    return invoke
+
+
+@pytest.fixture
+def intent_file(tmp_path: Path) -> str:
+    """A file with an intent."""
+    file = tmp_path / "intent.json"
+    file.write_text(json.dumps(intent()))
+    return str(file)
+
+
+def apply(settings: Settings, told: list[DecisionMade]) -> None:
+    """Bring the read model up to ``told``."""
+
+    async def write() -> None:
+        db = await Database.open(settings.postgres_dsn, size=1)
+        async with db.transaction() as tx:
+            await store.apply(tx, told)
+        await db.close()
+
+    asyncio.run(write())
+
+
+def test_start_prints_the_workflow(run: Run, intent_file: str) -> None:
+    """The id on stdout and nothing else; a repeat of the key starts nothing and says so."""
+    key = str(uuid4())
+    first = run(workflow.app, "start", "-f", intent_file, "--idempotency-key", key)
+    again = run(workflow.app, "start", "-f", intent_file, "--idempotency-key", key)
+    assert (first.exit_code, again.exit_code) == (0, 0), first.stderr
+    assert first.stdout == again.stdout
+    assert len(first.stdout.strip()) == 36
+    assert "nothing new was started" in again.stderr
+    assert "nothing new" not in first.stderr
+
+
+def test_start_reads_standard_input_and_makes_a_key(run: Run) -> None:
+    """``-f -`` reads the intent; without a key one is made and told on stderr."""
+    seen = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent()))
+    assert json.loads(seen.stdout)["status"] == "accepted"
+    assert "idempotency key" in seen.stderr
+
+
+def test_start_with_a_used_key_is_a_conflict(run: Run, intent_file: str) -> None:
+    """Another body under the key ends in Conflict, which is exit code 5."""
+    key = str(uuid4())
+    run(workflow.app, "start", "-f", intent_file, "--idempotency-key", key)
+    other = json.dumps(intent(amount_minor=1))
+    seen = run(workflow.app, "start", "-f", "-", "--idempotency-key", key, input=other)
+    assert isinstance(seen.exception, Conflict)
+
+
+def test_start_tells_every_fault_of_the_intent(run: Run) -> None:
+    """A bad intent ends in an error that names each field."""
+    seen = run(workflow.app, "start", "-f", "-", input=json.dumps(intent(currency="?", tenant="")))
+    assert isinstance(seen.exception, Rejected)
+    assert "currency" in str(seen.exception)
+    assert "tenant" in str(seen.exception)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_start_names_the_file_that_it_cannot_use(run: Run, tmp_path: Path, content: str | None) -> None:
+    """A file that is missing or no JSON is named."""
+    file = tmp_path / "intent.json"
+    if content is not None:
+        file.write_text(content)
+    seen = run(workflow.app, "start", "-f", str(file))
+    assert isinstance(seen.exception, Rejected)
+    assert str(file) in str(seen.exception)
+
+
+def test_show_prints_head_and_timeline(run: Run, settings: Settings) -> None:
+    """The table names what was ordered, each step and each event; values in brackets are no markup."""
+    told = history(customer_ref="[red]c[/red]")
+    apply(settings, told)
+    seen = run(workflow.app, "show", told[0].workflow_id)
+    assert seen.exit_code == 0
+    for part in (
+        told[0].workflow_id,
+        "completed",
+        "2 x tea-01",
+        "reserve_stock",
+        "StockReserved",
+        "[red]c[/red]",
+    ):
+        assert part in seen.stdout, seen.stdout
+
+
+def test_show_json_is_the_answer_untouched(run: Run, settings: Settings) -> None:
+    """JSON on stdout is what the API said, brackets and all."""
+    told = history(customer_ref="[red]c[/red]")
+    apply(settings, told)
+    shown = json.loads(run(workflow.app, "show", told[0].workflow_id, "-o", "json").stdout)
+    assert (shown["customer_ref"], len(shown["timeline"])) == ("[red]c[/red]", 3)
+
+
+def test_show_of_an_unknown_workflow_is_not_found(run: Run) -> None:
+    """NotFound is exit code 3."""
+    assert isinstance(run(workflow.app, "show", str(uuid4())).exception, NotFound)
+
+
+def test_show_of_a_malformed_id_is_refused(run: Run) -> None:
+    """Whatever is given as an id stays one segment of the path."""
+    seen = run(workflow.app, "show", "../stock/x")
+    assert isinstance(seen.exception, Rejected)
+    assert "workflow_id" in str(seen.exception)
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("cancelled", 1), ("running", 8)])
+def test_follow_ends_by_how_the_workflow_ends(run: Run, settings: Settings, status: str, code: int) -> None:
+    """Each event once, as a line; 0 for completed, 1 for cancelled, 8 when it takes too long."""
+    told = history()
+    apply(settings, [*told[:2], decision(3, workflow_id=told[0].workflow_id, status=status)])
+    seen = run(workflow.app, "show", told[0].workflow_id, "--follow", "--timeout", "0.5", "-o", "ndjson")
+    assert seen.exit_code == code, seen.stderr
+    assert [json.loads(line)["version"] for line in seen.stdout.splitlines()] == [1, 2, 3]
+
+
+def test_list_pages_by_cursor(run: Run, settings: Settings) -> None:
+    """JSON is an array; where it goes on is told on stderr and leads to the rest."""
+    apply(settings, [decision(1, workflow_id=str(uuid4()), status="compensating") for _ in range(3)])
+    first = run(workflow.app, "list", "--status", "compensating", "--limit", "2", "-o", "json")
+    cursor = first.stderr.split("--cursor ")[1].strip()
+    rest = run(workflow.app, "list", "--status", "compensating", "--cursor", cursor, "-o", "ndjson")
+    ids = {row["workflow_id"] for row in json.loads(first.stdout)}
+    ids |= {json.loads(line)["workflow_id"] for line in rest.stdout.splitlines()}
+    assert len(ids) == 3
+
+
+def test_empty_list_is_an_empty_array(run: Run) -> None:
+    """Nothing found is no error."""
+    seen = run(workflow.app, "list", "--status", "needs_attention", "-o", "json")
+    assert (seen.exit_code, json.loads(seen.stdout)) == (0, [])
+
+
+def test_unknown_status_is_refused(run: Run) -> None:
+    """The error names those that exist."""
+    seen = run(workflow.app, "list", "--status", "done")
+    assert "needs_attention" in str(seen.exception)
+
+
+def test_api_that_is_away_is_unavailable() -> None:
+    """Unavailable, exit code 7, with the address and how to name another."""
+    seen = CliRunner(env={"FULCRUM_API": "http://127.0.0.1:1"}).invoke(workflow.app, ["list"])
+    assert isinstance(seen.exception, Unavailable)
+    assert "http://127.0.0.1:1" in str(seen.exception)
+    assert "FULCRUM_API" in str(seen.exception)
+
+
+def test_address_that_is_none_is_refused() -> None:
+    """A host without a scheme is told, not tried."""
+    seen = CliRunner(env={"FULCRUM_API": "localhost:8080"}).invoke(workflow.app, ["list"])
+    assert isinstance(seen.exception, Rejected)
+    assert "localhost:8080" in str(seen.exception)
+
+
+def test_stock_is_received_and_shown(run: Run, settings: Settings) -> None:
+    """``receive`` answers once the command is safe; ``show`` prints what inventory has."""
+    sku = f"sku-{uuid4()}"
+    seen = run(stock.app, "receive", sku, "5", "--reference", "delivery 1", "-o", "json")
+    assert json.loads(seen.stdout)["quantity"] == 5
+    assert isinstance(run(stock.app, "show", sku).exception, NotFound)
+
+    async def count() -> None:
+        db = await Database.open(settings.postgres_dsn, size=1)
+        await db.execute(text("INSERT INTO inventory.stock VALUES (:sku, 5, 0, 0, 1)"), {"sku": sku})
+        await db.close()
+
+    asyncio.run(count())
+    assert json.loads(run(stock.app, "show", sku, "-o", "json").stdout)["available"] == 5
+    assert sku in run(stock.app, "show", sku).stdout
+
+
+def test_parked_message_is_listed_shown_and_discarded(run: Run, settings: Settings) -> None:
+    """A message is found in the list, shown, given up once, and then refuses a replay."""
+    parked_id = str(uuid4())
+    statement = text(
+        "INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class, error,"
+        " fingerprint, attempts, headers, body) VALUES (:id, 'payment', 'm-1', 'VoidPayment', 'q', 'corrupt',"
+        " 'Corrupt', 'no [bold]schema[/bold]', 'f', 1, '{}', 'x')"
+    )
+
+    async def park() -> None:
+        db = await Database.open(settings.postgres_dsn, size=1)
+        await db.execute(statement, {"id": parked_id})
+        await db.close()
+
+    asyncio.run(park())
+    listed = json.loads(run(parked.app, "list", "--status", "parked", "-o", "json").stdout)
+    assert parked_id in [row["id"] for row in listed]
+    assert "no [bold]schema[/bold]" in run(parked.app, "list").stdout
+    assert "no [bold]schema[/bold]" in run(parked.app, "show", parked_id).stdout
+    done = run(parked.app, "discard", parked_id, "--reason", "not needed", "--actor", "ana")
+    assert (done.exit_code, done.stdout) == (0, f"{parked_id} discarded\n")
+    again = run(parked.app, "replay", parked_id, "--reason", "after all", "--actor", "bo")
+    assert isinstance(again.exception, Conflict)
+    assert "not needed" in str(again.exception)
