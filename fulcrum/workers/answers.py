@@ -1,0 +1,41 @@
+"""How a service's answer becomes an outbox row, with the headers that join it to its command."""
+
+from __future__ import annotations
+
+import hashlib
+
+from fulcrum.commands.delivery import Delivery
+from fulcrum.saga.messages import Answer
+from fulcrum.store.inbox import InboxKey
+from fulcrum.store.outbox import OutboxRow
+from fulcrum.telemetry.trace import child_of
+from fulcrum.wire.codec import Codec
+from fulcrum.wire.headers import Envelope
+from fulcrum.wire.topics import Topics
+
+
+def inbox_key(delivery: Delivery) -> InboxKey:
+    """What the inbox knows a command by."""
+    return InboxKey(delivery.message_id, hashlib.sha256(delivery.body).digest())
+
+
+def answer_row(codec: Codec, topics: Topics, service: str, event: Answer, delivery: Delivery) -> OutboxRow:
+    """``event`` as it will leave for Kafka, keyed by its workflow."""
+    command = Envelope.from_amqp(delivery.headers)
+    envelope = Envelope(
+        message_id=event.event_id,
+        type=type(event).__name__,
+        source=service,
+        workflow_id=event.workflow_id,
+        time=event.occurred_at,
+        correlation_id=command.correlation_id,
+        causation_id=event.command_id,
+        traceparent=child_of(command.traceparent),
+    )
+    return OutboxRow(
+        event_id=event.event_id,
+        topic=topics.stream(event.stream),
+        key=event.workflow_id.encode(),
+        value=codec.encode(event),
+        headers=envelope.to_amqp(),
+    )

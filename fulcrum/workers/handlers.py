@@ -1,0 +1,41 @@
+"""Which function carries out which command. Complete, or the import fails: one handler per command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fulcrum.saga.messages import (
+    COMMANDS,
+    AuthorizePayment,
+    Command,
+    ReceiveStock,
+    ReleaseStock,
+    ReserveStock,
+    VoidPayment,
+)
+from fulcrum.workers import payment
+from fulcrum.workers.stockroom import Stockroom
+
+#: (payment, command, learned, now) -> (payment, move)
+PAYMENT_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    AuthorizePayment: payment.authorize_payment,
+    VoidPayment: payment.void_payment,
+}
+#: (stockroom, command) -> answer, or None when nobody waits for one
+INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    ReserveStock: Stockroom.reserve,
+    ReleaseStock: Stockroom.release,
+    ReceiveStock: Stockroom.receive,
+}
+
+
+def _missing() -> list[str]:
+    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS}
+    return [
+        command.__name__ for command in COMMANDS if command not in tables.get(command.service, frozenset())
+    ]
+
+
+if _missing():
+    raise ImportError(f"no worker handles {', '.join(_missing())}: add a line to fulcrum/workers/handlers.py")

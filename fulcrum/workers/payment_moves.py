@@ -1,0 +1,121 @@
+"""What is known of a payment, what can be learned about it, and what can be done next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from fulcrum.saga.messages import Answer
+
+
+class State(StrEnum):
+    """Where a payment stands, and who moves it on."""
+
+    AUTHORIZING = "authorizing"  #: the provider may hold the amount; its answer or a void moves it
+    AUTHORIZED = "authorized"  #: the provider holds the amount; a void moves it
+    DECLINED = "declined"  #: nothing is held; a new attempt or a void moves it
+    VOIDING = "voiding"  #: what may be held is being given up; the provider's answer moves it
+    VOIDED = "voided"  #: final: nothing is held, and nothing will be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """What is stored of one workflow. ``sequence`` counts its events on the payments stream.
+
+    ``authorize_key`` is None on a fence: a void that came before any authorization.
+    """
+
+    workflow_id: str
+    state: str
+    sequence: int
+    requested_at: datetime
+    attempt: int = 0
+    authorize_key: str | None = None
+    amount_minor: int | None = None
+    currency: str | None = None
+    authorization_id: str | None = None
+    decline_reason: str | None = None
+    void_key: str | None = None
+    settled_at: datetime | None = None
+
+
+# --- what was learned -----------------------------------------------------------------------------
+
+
+class Begun(StrEnum):
+    """How a command starts."""
+
+    FRESH = "fresh"  #: it was never tried here, so nothing was asked for it
+    AGAIN = "again"  #: it was tried and left no answer, so anything may have been asked
+
+
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    """The provider holds the amount."""
+
+    authorization_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The provider refuses the amount; ``code`` says why."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """The provider holds nothing under ``authorization_id`` any more."""
+
+    authorization_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The provider was never asked anything under ``key``."""
+
+    key: str
+
+
+Outcome = Authorized | Declined | Voided
+Learned = Begun | Outcome | Unheard
+
+
+# --- moves ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask the provider what became of ``key``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authorize:
+    """Ask the provider to hold the command's amount under the command's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Ask the provider to give up ``authorization_id``."""
+
+    authorization_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The command is carried out: this event says so."""
+
+    event: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A copy of the command was answered meanwhile: emit that answer again."""
+
+
+Ask = LookUp | Authorize | Void
+Move = Ask | Reply | Repeat

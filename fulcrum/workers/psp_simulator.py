@@ -1,0 +1,217 @@
+"""The simulated payment provider: a real HTTP service that stands for the outside world.
+
+::
+
+    POST /v1/authorizations                 Idempotency-Key; {amount_minor, currency, token, reference}
+                                            201 {authorization_id, status} | 402 {code}
+    POST /v1/authorizations/{id}/void       Idempotency-Key; 200 | 404 | 409
+    POST /v1/authorizations/{id}/capture    Idempotency-Key; 200 | 404 | 409
+    GET  /v1/operations/{idempotency_key}   what happened under a key: 200 | 404 | 409 still at it
+    GET  /v1/effects?reference=&since=      what really happened, one entry an effect, after number `since`
+
+The same key gets the same answer and no second effect. How many requests of a key a test token has seen
+is no effect: a restart counts them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from fulcrum.errors import Misconfigured
+from fulcrum.settings import Settings
+from fulcrum.telemetry.health import add_health_routes
+from fulcrum.workers.psp_behaviour import (
+    Book,
+    Effect,
+    KeyReused,
+    NoSuchAuthorization,
+    Reaction,
+    Request,
+    WrongState,
+    authorization_body,
+    reaction,
+)
+from fulcrum.workers.psp_log import EffectLog
+
+DEFAULT_PORT = 8090
+
+log = structlog.get_logger()
+
+_Change = Callable[[str, str, datetime], tuple[Effect, bool]]
+
+
+class PspSimulator:
+    """Listens from ``start`` to ``stop``; ``port`` 0 in ``start`` takes a free one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = EffectLog(settings.psp_log)
+        self._book = Book()
+        self._requests: Counter[str] = Counter()
+        self._at_it: Counter[str] = Counter()
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, port: int | None = None) -> None:
+        """Remember what happened before, then listen. Misconfigured when log or port cannot be had."""
+        effects = self._log.open()
+        self._book = Book(effects)
+        host = self._settings.http_host
+        wanted = port if port is not None else self._settings.http_port or DEFAULT_PORT
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, wanted).start()
+        except OSError as error:
+            await self.stop()
+            raise Misconfigured(
+                f"http_port {wanted} on {host} cannot be listened on ({error.strerror}); "
+                "set FULCRUM_HTTP_PORT to a free port"
+            ) from error
+        self.port = self._runner.addresses[0][1]
+        log.info("psp.listening", host=host, port=self.port, effects=len(effects))
+
+    async def stop(self) -> None:
+        """Close the port and the log. Idempotent."""
+        self._stopping.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        self._log.close()
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/v1/authorizations", self._authorize),
+                web.post("/v1/authorizations/{id}/void", self._void),
+                web.post("/v1/authorizations/{id}/capture", self._capture),
+                web.get("/v1/operations/{key}", self._operation),
+                web.get("/v1/effects", self._effects),
+            ]
+        )
+        add_health_routes(app, lambda: {"log": True})
+        return app
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _authorize(self, request: web.Request) -> web.StreamResponse:
+        key, wanted = _key(request), await _wanted(request)
+        if self._book.operation(key) is None:
+            reacts = await self._react(key, wanted)
+            if not reacts.answer:
+                return await self._never_answer(request)
+            if not reacts.act:
+                return _problem(503, "temporarily_unavailable")
+        return self._answer(lambda: self._book.authorize(key, wanted, datetime.now(UTC)), 201)
+
+    async def _react(self, key: str, wanted: Request) -> Reaction:
+        """Do what the token says about this request of ``key``; two at once still have one effect."""
+        self._requests[key] += 1
+        reacts = reaction(wanted.token, self._requests[key])
+        self._at_it[key] += 1
+        try:
+            if reacts.delay:
+                await asyncio.sleep(reacts.delay)
+            if reacts.act:
+                self._keep(*self._book.authorize(key, wanted, datetime.now(UTC)))
+        finally:
+            self._at_it[key] -= 1
+            if not self._at_it[key]:
+                del self._at_it[key]
+        return reacts
+
+    async def _void(self, request: web.Request) -> web.Response:
+        return self._change(request, self._book.void)
+
+    async def _capture(self, request: web.Request) -> web.Response:
+        return self._change(request, self._book.capture)
+
+    def _change(self, request: web.Request, change: _Change) -> web.Response:
+        key = _key(request)
+        return self._answer(lambda: change(key, request.match_info["id"], datetime.now(UTC)), 200)
+
+    async def _operation(self, request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        effect = self._book.operation(key)
+        if effect is not None:
+            return web.json_response(authorization_body(effect))
+        if key in self._at_it:
+            return _problem(409, "operation_in_progress")
+        return _problem(404, "no_such_operation")
+
+    async def _effects(self, request: web.Request) -> web.Response:
+        since = request.query.get("since", "0")
+        if not since.isdecimal():
+            return _problem(400, "invalid_request", "since: the id of an effect, 0 or more")
+        found = self._book.since(int(since), request.query.get("reference"))
+        return web.json_response({"effects": [asdict(effect) for effect in found]})
+
+    # --- answers ----------------------------------------------------------------------------------
+
+    def _answer(self, act: Callable[[], tuple[Effect, bool]], status: int) -> web.Response:
+        try:
+            effect, new = act()
+        except KeyReused:
+            return _problem(422, "idempotency_key_reused")
+        except NoSuchAuthorization:
+            return _problem(404, "no_such_authorization")
+        except WrongState as error:
+            return _problem(409, "wrong_state", str(error))
+        self._keep(effect, new)
+        return web.json_response(authorization_body(effect), status=402 if effect.code else status)
+
+    def _keep(self, effect: Effect, new: bool) -> None:
+        if new:
+            self._log.append(effect)
+            log.info(f"psp.{effect.status}", key=effect.key, reference=effect.reference, code=effect.code)
+
+    async def _never_answer(self, request: web.Request) -> web.Response:
+        """Hold the connection until the caller gives up, or this service stops."""
+        while request.transport is not None and not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(0.2):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+        return _problem(503, "stopping")
+
+
+def _key(request: web.Request) -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if not 0 < len(key) <= 255:
+        raise _bad_request("Idempotency-Key: a header of 1 to 255 characters is needed")
+    return key
+
+
+async def _wanted(request: web.Request) -> Request:
+    try:
+        body: Any = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise _bad_request("the body must be a JSON object")
+    for name, kind in (("amount_minor", int), ("currency", str), ("token", str), ("reference", str)):
+        if type(body.get(name)) is not kind or not body[name]:
+            raise _bad_request(f"{name}: {body.get(name)!r} is no {kind.__name__}, or empty")
+    if body["amount_minor"] < 0:
+        raise _bad_request(f"amount_minor: {body['amount_minor']} is below 1")
+    return Request(body["reference"], body["token"], body["amount_minor"], body["currency"])
+
+
+def _bad_request(detail: str) -> web.HTTPBadRequest:
+    answer = _problem(400, "invalid_request", detail)
+    return web.HTTPBadRequest(text=answer.text, content_type="application/json")
+
+
+def _problem(status: int, code: str, detail: str | None = None) -> web.Response:
+    return web.json_response({"code": code, "detail": detail} if detail else {"code": code}, status=status)

@@ -1,0 +1,135 @@
+"""One process of a service: it takes commands, parks what cannot be done, and relays its answers to Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+
+import structlog
+
+from fulcrum.commands.consumer import CommandConsumer
+from fulcrum.commands.delivery import Delivery
+from fulcrum.commands.parker import Parker
+from fulcrum.saga.messages import COMMANDS, EVENTS
+from fulcrum.settings import Settings
+from fulcrum.store.database import Database
+from fulcrum.store.migrate import require_current
+from fulcrum.store.outbox import OutboxRow
+from fulcrum.store.relations import ServiceRelations
+from fulcrum.store.relay import Relay
+from fulcrum.telemetry.health import HealthServer
+from fulcrum.telemetry.startup import patiently
+from fulcrum.wire.codec import Codec, open_codec
+from fulcrum.wire.producer import KafkaProducer, Record
+from fulcrum.wire.topics import Topics
+from fulcrum.workers.inventory import InventoryWorker
+from fulcrum.workers.inventory_relations import INVENTORY
+from fulcrum.workers.payment_relations import PAYMENTS
+from fulcrum.workers.payment_worker import PaymentWorker
+from fulcrum.workers.provider import Provider
+from fulcrum.workers.psp_simulator import PspSimulator
+
+log = structlog.get_logger()
+
+PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
+#: Connections beyond one a batch in progress: the relay's, the parker's and the health check's.
+_SPARE_CONNECTIONS = 4
+
+Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
+
+
+async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
+    """Carry out payment commands until ``stop`` is set."""
+    async with AsyncExitStack() as opened:
+        provider = Provider(settings)
+        opened.push_async_callback(provider.close)
+
+        def handler(db: Database, codec: Codec) -> Handle:
+            return PaymentWorker(db, codec, Topics(settings.namespace), provider).handle
+
+        await _serve(settings, stop, "payment", PAYMENTS, PAYMENT_PORT, 1, settings.concurrency, handler)
+
+
+async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
+    """Carry out inventory commands until ``stop`` is set."""
+
+    def handler(db: Database, codec: Codec) -> Handle:
+        return InventoryWorker(db, codec, Topics(settings.namespace)).handle
+
+    # One batch at a time: a second one would only meet the first at the same stock rows.
+    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, settings.batch_size, 1, handler)
+
+
+async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
+    """Stand in for the payment provider until ``stop`` is set."""
+    simulator = PspSimulator(settings)
+    await simulator.start()
+    await stop.wait()
+    await simulator.stop()
+
+
+async def _serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    service: str,
+    relations: ServiceRelations,
+    port: int,
+    batch_size: int,
+    concurrency: int,
+    handler: Callable[[Database, Codec], Handle],
+) -> None:
+    parts: dict[str, CommandConsumer | Parker | Relay] = {}
+    health = HealthServer(
+        settings, port, lambda: {"started": bool(parts), **{name: part.ready for name, part in parts.items()}}
+    )
+    async with AsyncExitStack() as opened:
+        await health.start()
+        opened.push_async_callback(health.stop)
+        db = await patiently("postgres", lambda: _open_database(settings, service, concurrency))
+        opened.push_async_callback(db.close)
+        codec = await patiently("registry", lambda: open_codec(settings, (*COMMANDS, *EVENTS)))
+        producer = KafkaProducer(settings)
+        opened.push_async_callback(producer.close)
+
+        async def send(rows: Sequence[OutboxRow]) -> int:
+            return await producer.send_batch([_record(row) for row in rows])
+
+        consumer = CommandConsumer(
+            settings, service, codec.read, handler(db, codec), batch_size=batch_size, concurrency=concurrency
+        )
+        parker = Parker(db, settings, service, codec.read)
+        relay = Relay(db, relations, settings, owner=service, send=send)
+        parts.update(commands=consumer, parking=parker, relay=relay)
+        log.info("service.started", service=service)
+        await _run(stop, consumer, parker, relay)
+
+
+async def _run(stop: asyncio.Event, consumer: CommandConsumer, parker: Parker, relay: Relay) -> None:
+    """Run all three; the relay goes on until the last batch has committed. One that fails ends all."""
+    consumed = asyncio.Event()
+
+    async def consume() -> None:
+        await consumer.run(stop)
+        consumed.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(consume())
+        group.create_task(parker.run(stop))
+        group.create_task(relay.run(consumed))
+
+
+async def _open_database(settings: Settings, service: str, concurrency: int) -> Database:
+    size = concurrency + _SPARE_CONNECTIONS
+    db = await Database.open(settings.postgres_dsn, size, application_name=f"fulcrum-{service}", wait=0)
+    try:
+        await require_current(db)
+    except BaseException:
+        await db.close()
+        raise
+    return db
+
+
+def _record(row: OutboxRow) -> Record:
+    headers = [(name, value.encode()) for name, value in row.headers.items()]
+    return Record(row.topic, row.key, row.value, headers)

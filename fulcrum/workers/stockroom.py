@@ -1,0 +1,193 @@
+"""What a batch of inventory commands does to the stock, decided in memory. Pure.
+
+The stockroom holds what the batch touches as it was read. Each command changes it and gets its answer, in
+order of arrival, so that fifty reservations of one hot SKU are one update of one row. Whoever read it writes
+it back under the versions it was read with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from fulcrum.saga import identity
+from fulcrum.saga.messages import (
+    Answer,
+    Line,
+    ReceiveStock,
+    ReleaseStock,
+    ReserveStock,
+    ShortLine,
+    StepCommand,
+    StockRejected,
+    StockReleased,
+    StockReserved,
+)
+
+
+class State(StrEnum):
+    """Where a reservation stands, and who moves it on."""
+
+    HELD = "held"  #: the lines are counted as reserved; a release moves it
+    REJECTED = "rejected"  #: nothing is held; a new attempt or a release moves it
+    RELEASED = "released"  #: final: nothing is held, and nothing will be
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """One SKU. ``version`` is the one it was read with; 0 when there is no row yet."""
+
+    sku: str
+    available: int = 0
+    reserved: int = 0
+    consumed: int = 0
+    version: int = 0
+
+    def moved(self, available: int, reserved: int) -> Stock:
+        """The same after a change."""
+        return replace(self, available=self.available + available, reserved=self.reserved + reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one workflow holds. ``sequence`` counts its events on the inventory stream."""
+
+    workflow_id: str
+    state: str
+    sequence: int
+    command_id: str
+    attempt: int
+    lines: Mapping[str, int] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change of one SKU, as the ledger keeps it."""
+
+    command_id: str
+    sku: str
+    kind: str
+    available: int
+    reserved: int
+    workflow_id: str | None
+    reference: str | None
+
+
+class Stockroom:
+    """The stock and the reservations that a batch touches."""
+
+    def __init__(self, stock: Iterable[Stock], reservations: Iterable[Reservation], now: datetime) -> None:
+        self.stock = {each.sku: each for each in stock}
+        self.reservations = {each.workflow_id: each for each in reservations}
+        self.changed_stock: set[str] = set()
+        self.changed_reservations: set[str] = set()
+        self.new_holds: set[str] = set()
+        self.entries: list[Entry] = []
+        self._now = now
+
+    def reserve(self, command: ReserveStock) -> Answer:
+        """Hold every line, or none; refuse after a release."""
+        known = self.reservations.get(command.workflow_id)
+        if known is not None and known.state == State.RELEASED:
+            return self._reject(command, known, "fenced", ())
+        if known is not None and known.state == State.HELD:
+            return self._held(command, known, known.lines)
+        wanted = _summed(command.lines)
+        short = tuple(
+            ShortLine(sku, quantity, self._of(sku).available)
+            for sku, quantity in wanted.items()
+            if self._of(sku).available < quantity
+        )
+        if short:
+            return self._reject(command, known, "out_of_stock", short)
+        for sku, quantity in wanted.items():
+            self._move(command, sku, "reserve", -quantity, quantity)
+        self.new_holds.add(command.workflow_id)
+        return self._held(command, known, wanted)
+
+    def release(self, command: ReleaseStock) -> Answer:
+        """Give back what is held, and leave a fence against a reservation that is still on its way."""
+        known = self.reservations.get(command.workflow_id)
+        lines = known.lines if known is not None and known.state == State.HELD else {}
+        for sku, quantity in lines.items():
+            self._move(command, sku, "release", quantity, -quantity)
+        kept = self._keep(command, known, State.RELEASED, {})
+        return StockReleased(**self._common(command, kept, StockReleased), lines=_lines(lines))
+
+    def receive(self, command: ReceiveStock) -> None:
+        """Add what arrived. Nobody waits for an answer."""
+        self.stock[command.sku] = self._of(command.sku).moved(command.quantity, 0)
+        self.changed_stock.add(command.sku)
+        self.entries.append(
+            Entry(command.command_id, command.sku, "receive", command.quantity, 0, None, command.reference)
+        )
+
+    # --- moves ------------------------------------------------------------------------------------
+
+    def _of(self, sku: str) -> Stock:
+        return self.stock.get(sku) or Stock(sku)
+
+    def _move(self, command: StepCommand, sku: str, kind: str, available: int, reserved: int) -> None:
+        self.stock[sku] = self._of(sku).moved(available, reserved)
+        self.changed_stock.add(sku)
+        entry = Entry(command.command_id, sku, kind, available, reserved, command.workflow_id, None)
+        self.entries.append(entry)
+
+    def _held(self, command: StepCommand, known: Reservation | None, lines: Mapping[str, int]) -> Answer:
+        kept = self._keep(command, known, State.HELD, lines)
+        common = self._common(command, kept, StockReserved)
+        return StockReserved(**common, lines=_lines(lines), expires_at=None)
+
+    def _reject(
+        self, command: StepCommand, known: Reservation | None, reason: str, short: tuple[ShortLine, ...]
+    ) -> Answer:
+        fenced = known is not None and known.state == State.RELEASED
+        state = State.RELEASED if fenced else State.REJECTED
+        kept = self._keep(command, known, state, {}, None if fenced else reason)
+        return StockRejected(**self._common(command, kept, StockRejected), reason=reason, short=short)
+
+    def _keep(
+        self,
+        command: StepCommand,
+        known: Reservation | None,
+        state: State,
+        lines: Mapping[str, int],
+        reason: str | None = None,
+    ) -> Reservation:
+        kept = Reservation(
+            workflow_id=command.workflow_id,
+            state=state,
+            sequence=(known.sequence if known is not None else 0) + 1,
+            command_id=command.command_id,
+            attempt=command.attempt,
+            lines=lines,
+            reason=reason,
+        )
+        self.reservations[command.workflow_id] = kept
+        self.changed_reservations.add(command.workflow_id)
+        return kept
+
+    def _common(self, command: StepCommand, kept: Reservation, event: type[Answer]) -> dict[str, Any]:
+        return {
+            "event_id": identity.event_id(command.command_id, event.__name__),
+            "workflow_id": command.workflow_id,
+            "sequence": kept.sequence,
+            "occurred_at": self._now,
+            "command_id": command.command_id,
+        }
+
+
+def _summed(lines: Iterable[Line]) -> dict[str, int]:
+    """Units by SKU, in SKU order; a SKU that stands on two lines counts once, with their sum."""
+    wanted: dict[str, int] = {}
+    for line in lines:
+        wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+    return dict(sorted(wanted.items()))
+
+
+def _lines(quantities: Mapping[str, int]) -> tuple[Line, ...]:
+    return tuple(Line(sku, quantity) for sku, quantity in quantities.items())
