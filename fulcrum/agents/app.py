@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
-import structlog
 import uvloop
 from faust.types import TopicT
 from faust.types.transports import TransportT
 
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
-from fulcrum.errors import Unavailable
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
+from fulcrum.telemetry.startup import patiently
 from fulcrum.wire.codec import Codec, open_codec
-
-log = structlog.get_logger()
 
 #: Seconds for which Kafka keeps a silent member's partitions; a restart within them needs no rebalance.
 _SESSION_TIMEOUT = 15.0
-_START_BACKOFF = 1.0
 
 
 class GuardedApp(faust.App):
@@ -82,21 +78,11 @@ def bytes_topic(app: faust.App, *names: str) -> TopicT:
     return app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-async def wait_for_codec(settings: Settings) -> Codec:
-    """The codec, as soon as the registry answers; Misconfigured when it lacks a schema."""
-    while True:
-        try:
-            return await open_codec(settings)
-        except Unavailable as error:
-            log.warning("registry.unavailable", error=str(error), retry_in=_START_BACKOFF)
-            await asyncio.sleep(_START_BACKOFF)
-
-
 def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp]) -> NoReturn:
     """Run the app that ``build`` makes until a signal or a crash; exits the process."""
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    codec = loop.run_until_complete(wait_for_codec(settings))
+    codec = loop.run_until_complete(patiently("registry", lambda: open_codec(settings)))
     app = build(settings, codec)
     # A louder level than info would cost more: Faust then formats every debug line for its spinner.
     worker = faust.Worker(

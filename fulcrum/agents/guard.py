@@ -6,6 +6,7 @@ is half handed out, then dropped, then taken for read. The overrides here make "
 state and output are safe, in order" true:
 
 * **hold, then release**: stream partitions stay paused until the seek has happened;
+* **seek always**: a partition without a committed offset is sought to its beginning, not left where it is;
 * **contiguity**: the next offset handed out is the previous one plus one, else seek back;
 * **the ledger**: an event counts when it is *finished*, in whatever order, and only what lies below
   the lowest unfinished one is committed; a failed commit advances nothing; a partition is committed
@@ -68,17 +69,23 @@ class GuardedConsumer(Consumer):
             self._released.set()
 
     async def perform_seek(self) -> None:
-        """Seek to the committed offsets, and start the books again from there."""
+        """Seek to the committed offsets, and start the books again from there.
+
+        Upstream leaves a partition without a committed offset where it is. Events that were handed out and
+        dropped again by a rebalance before the first commit would then never come back, so such a partition
+        is sought to its beginning.
+        """
         await super().perform_seek()
-        for tp in self.assignment():
-            if self._is_changelog_tp(tp):
-                continue
-            position = self._read_offset.get(tp)
+        streams = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        positions = {tp: self._read_offset[tp] for tp in streams}
+        fresh = [tp for tp, position in positions.items() if position is None]
+        for tp, earliest in (await self.earliest_offsets(*fresh) if fresh else {}).items():
+            await self._seek(tp, earliest)
+            self._read_offset[tp] = earliest or None
+            positions[tp] = earliest
+        for tp, position in positions.items():
             self.ledger.reset(tp, position)
-            if position is None:
-                self._expected.pop(tp, None)
-            else:
-                self._expected[tp] = position
+            self._expected[tp] = position or 0
         self._sought = True
 
     def resume_flow(self) -> None:
@@ -108,7 +115,9 @@ class GuardedConsumer(Consumer):
             if self._is_changelog_tp(tp):
                 yield tp, message
                 continue
-            expected = self._expected.get(tp, message.offset)
+            expected = self._expected.get(tp)
+            if expected is None:
+                continue  # not sought yet in this assignment: it is read again after the seek
             if tp in holes or message.offset > expected:
                 holes.setdefault(tp, expected)
                 continue
