@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import fulcrum
-from fulcrum.cli import config, db, parked, schema, stack, stock, topics, workflow
-from fulcrum.cli.bench import bench
-from fulcrum.cli.demo import demo
-from fulcrum.cli.dev import dev
 from fulcrum.cli.roles import ROLES, run_role
 from fulcrum.errors import Conflict, FulcrumError, NotFound, Unavailable
 from fulcrum.settings import load_settings
@@ -23,18 +20,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Order-fulfilment control plane: run it, feed it, look into it.",
 )
-app.add_typer(stack.app, name="stack", help="The servers on this machine: Kafka, RabbitMQ, Postgres, ...")
-app.add_typer(db.app, name="db", help="The Postgres schema.")
-app.add_typer(topics.app, name="topics", help="The Kafka topics.")
-app.add_typer(schema.app, name="schema", help="The Avro schemas and their registry.")
-app.add_typer(config.app, name="config", help="The settings of this environment.")
-app.add_typer(workflow.app, name="wf", help="Workflow runs.")
-app.add_typer(parked.app, name="parked", help="Messages that no worker could handle.")
-app.add_typer(stock.app, name="stock", help="Stock on hand.")
-app.command("dev")(dev)
-app.command("demo")(demo)
-app.command("bench")(bench)
 
+#: Groups of commands by name: the module that has them as ``app``, and what they are about.
+_GROUPS = {
+    "stack": (
+        "fulcrum.cli.stack",
+        "The servers on this machine: Kafka, RabbitMQ, Postgres, Redis, registry.",
+    ),
+    "db": ("fulcrum.cli.db", "The Postgres schema."),
+    "topics": ("fulcrum.cli.topics", "The Kafka topics."),
+    "schema": ("fulcrum.cli.schema", "The Avro schemas and their registry."),
+    "config": ("fulcrum.cli.config", "The settings of this environment."),
+    "wf": ("fulcrum.cli.workflow", "Workflow runs."),
+    "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
+    "stock": ("fulcrum.cli.stock", "Stock on hand."),
+}
+#: Single commands: the module that has a function of that name.
+_COMMANDS = {
+    "dev": "fulcrum.cli.dev",
+    "demo": "fulcrum.cli.demo",
+    "bench": "fulcrum.cli.bench",
+}
 #: Exit codes by error, most special first.
 _EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (
     (NotFound, 3),
@@ -65,8 +71,23 @@ def version() -> None:
     typer.echo(fulcrum.__version__)
 
 
+def _load(wanted: str) -> None:
+    """Import the command called ``wanted``, or all of them when it is none (for help and for typing errors).
+
+    A role is started by this program too: it should not load what it does not run.
+    """
+    known = {"run", "version", *_GROUPS, *_COMMANDS}
+    for name, (module, about) in _GROUPS.items():
+        if wanted == name or wanted not in known:
+            app.add_typer(import_module(module).app, name=name, help=about)
+    for name, module in _COMMANDS.items():
+        if wanted == name or wanted not in known:
+            app.command(name)(getattr(import_module(module), name))
+
+
 def main() -> None:
     """Run the command line; an expected error prints one line and sets the exit code."""
+    _load(sys.argv[1] if len(sys.argv) > 1 else "")
     try:
         app()
     except FulcrumError as error:
