@@ -74,7 +74,7 @@ def demo(
     console = Console(soft_wrap=True, highlight=False, stderr=json_output)
     with interruptible():
         try:
-            with running(Stack(), say=console.print, env={"FULCRUM_RETRY_UNIT": "0.2"}) as found:
+            with running(Stack(), say=console.print) as found:
                 checks = tell(found, console)
                 _print_checks(checks, console)
                 _print_addresses(found, console)

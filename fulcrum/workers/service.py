@@ -113,10 +113,14 @@ async def _run(stop: asyncio.Event, consumer: CommandConsumer, parker: Parker, r
         await consumer.run(stop)
         consumed.set()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(consume())
-        group.create_task(parker.run(stop))
-        group.create_task(relay.run(consumed))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(consume())
+            group.create_task(parker.run(stop))
+            group.create_task(relay.run(consumed))
+    except ExceptionGroup as failed:
+        # Whoever reads the last line of the log should read the cause and not a tree.
+        raise failed.exceptions[0] from None
 
 
 async def _open_database(settings: Settings, service: str, concurrency: int) -> Database:
