@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -47,7 +48,7 @@ def build_app(services: Services) -> web.Application:
 
 
 async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set, then finish what has begun.
+    """Serve until ``stop`` is set, then finish what has begun: requests first, the relay after them.
 
     Misconfigured when the port is taken, or when Postgres or the registry lack what intake needs.
     """
@@ -57,8 +58,11 @@ async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
     watch = asyncio.create_task(services.watch())
     try:
         await _listen(runner, settings)
-        if await _unless(stop, services.open()):
-            await _relay(settings, services, stop)
+        if await _before(stop, services.open()):
+            async with _relaying(settings, services) as relay:
+                log.info("intake.ready")
+                await _before(stop, relay)
+                await runner.cleanup()
     finally:
         watch.cancel()
         await runner.cleanup()
@@ -77,33 +81,37 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> None:
     log.info("intake.listening", address=f"http://{settings.http_host}:{port}")
 
 
-async def _unless(stop: asyncio.Event, opening: object) -> bool:
-    """Await ``opening``; False when ``stop`` was set first."""
-    opened = asyncio.ensure_future(opening)  # type: ignore[call-overload]
+async def _before(stop: asyncio.Event, work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> bool:
+    """Await ``work``; False when ``stop`` was set first. A coroutine is then cancelled, a task goes on."""
+    task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait((opened, stopped), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if opened.done():
-        opened.result()
+    if task.done():
+        task.result()
         return True
-    opened.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await opened
+    if task is not work:
+        task.cancel()
+        await asyncio.wait((task,))
     return False
 
 
-async def _relay(settings: Settings, services: Services, stop: asyncio.Event) -> None:
-    """Carry the outbox to Kafka until ``stop`` is set."""
+@asynccontextmanager
+async def _relaying(settings: Settings, services: Services) -> AsyncIterator[asyncio.Task[None]]:
+    """The task that carries the outbox to Kafka; at the end it finishes its batch."""
     producer = KafkaProducer(settings)
 
     async def send(rows: Sequence[OutboxRow]) -> int:
         return await producer.send_batch([_record(row) for row in rows])
 
     relay = Relay(services.db, INTAKE, settings, owner="intake", send=send)
-    log.info("intake.ready")
+    stop = asyncio.Event()
+    task = asyncio.create_task(relay.run(stop))
     try:
-        await relay.run(stop)
+        yield task
     finally:
+        stop.set()
+        await asyncio.wait((task,))
         await producer.close()
 
 

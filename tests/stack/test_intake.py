@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
+import aiohttp
 import pytest
 import pytest_asyncio
 from confluent_kafka import Consumer, TopicPartition
@@ -20,6 +21,7 @@ from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
 from fulcrum.errors import Misconfigured
+from fulcrum.readmodel import queries
 from fulcrum.saga import identity
 from fulcrum.saga.messages import IntentCreated, ReceiveStock
 from fulcrum.settings import Settings
@@ -440,3 +442,30 @@ async def test_taken_port_refuses_the_start(api: Api, settings: Settings) -> Non
     with pytest.raises(Misconfigured, match=rf"{port}.*FULCRUM_HTTP_PORT"):
         async with asyncio.timeout(20):
             await serve_intake(settings.model_copy(update={"http_port": port}), asyncio.Event())
+
+
+async def test_stop_lets_requests_finish(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is under way when intake is told to stop gets its answer; a new one is refused."""
+    looked = asyncio.Event()
+    find_run = queries.find_run
+
+    async def find_and_tell(*arguments: Any) -> Any:
+        looked.set()
+        return await find_run(*arguments)
+
+    monkeypatch.setattr(queries, "find_run", find_and_tell)
+    port, stop = free_port(), asyncio.Event()
+    role = asyncio.create_task(serve_intake(settings.model_copy(update={"http_port": port}), stop))
+    async with aiohttp.ClientSession() as http:
+        api = Api(http, f"http://127.0.0.1:{port}")
+        await eventually_async(lambda: api.get("/healthz"), within=10)
+        await ready(api)
+        workflow_id = await api.accept()
+        waiting = asyncio.create_task(api.get(f"/v1/workflows/{workflow_id}?min_version=1"))
+        await looked.wait()
+        stop.set()
+        assert (await waiting).body["code"] == "not-yet"
+        async with asyncio.timeout(10):
+            await role
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await api.get("/healthz")
