@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -135,11 +137,30 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], out
         for row in rows:
             show_line(row)
     else:
-        table = Table(*columns.values())
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name, heading in columns.items():
+            # An id that is cut is no use.
+            table.add_column(heading, no_wrap=name.endswith("id"), overflow="fold")
         for row in rows:
             # Text, because a value in brackets is no markup.
-            table.add_row(*(Text("" if row.get(name) is None else str(row[name])) for name in columns))
-        Console().print(table)
+            table.add_row(*(Text(_cell(name, row.get(name))) for name in columns))
+        console().print(table)
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    return clock(str(value)) if name.endswith("_at") else str(value)
+
+
+def clock(moment: str) -> str:
+    """A time of the API for people: to the millisecond, in UTC."""
+    return f"{moment[:10]} {moment[11:23]}Z"
+
+
+def console() -> Console:
+    """Standard output, with room for whole ids when it is no terminal."""
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=200)
 
 
 def show_fields(value: Mapping[str, Any]) -> None:
@@ -148,7 +169,7 @@ def show_fields(value: Mapping[str, Any]) -> None:
     for name, part in value.items():
         shown = json.dumps(part, indent=2, ensure_ascii=False) if isinstance(part, dict | list) else part
         table.add_row(name, Text("" if shown is None else str(shown), overflow="fold"))
-    Console().print(table)
+    console().print(table)
 
 
 def note(text: str) -> None:

@@ -18,6 +18,7 @@ from fulcrum.cli.client import (
     Client,
     Output,
     OutputOption,
+    clock,
     note,
     segment,
     show_json,
@@ -37,7 +38,6 @@ _COLUMNS = {
     "status": "status",
     "version": "version",
     "definition": "definition",
-    "tenant": "tenant",
     "started_at": "started",
     "reason": "reason",
 }
@@ -131,7 +131,7 @@ def watch(
             moved = [row for row in page["items"] if seen.get(row["workflow_id"]) != row["version"]]
             for row in reversed(moved):
                 if output is Output.TABLE:
-                    _print(row["updated_at"], row["workflow_id"], _state(row), row["reason"] or "")
+                    _print(clock(row["updated_at"]), row["workflow_id"], _state(row), row["reason"] or "")
                 else:
                     show_line(row)
             seen = {row["workflow_id"]: row["version"] for row in page["items"]}
@@ -194,7 +194,8 @@ def _show_head(workflow: Mapping[str, Any]) -> None:
     _print("tenant", workflow["tenant"], "customer", workflow["customer_ref"])
     lines = ", ".join(f"{line['quantity']} x {line['sku']}" for line in workflow["lines"])
     _print("order", lines, f"for {workflow['amount_minor']} {workflow['currency']} (minor unit)")
-    _print("started", workflow["started_at"], "finished", workflow["finished_at"] or "not yet")
+    finished = clock(workflow["finished_at"]) if workflow["finished_at"] else "not yet"
+    _print("started", clock(workflow["started_at"]), "finished", finished)
     if workflow["reason"]:
         _print("reason", workflow["reason"])
     for step in workflow["steps"]:
@@ -205,11 +206,11 @@ def _show_head(workflow: Mapping[str, Any]) -> None:
 def _show_entry(entry: Mapping[str, Any]) -> None:
     issued = ", ".join(_command(command) for command in entry["commands"])
     told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
-    _print(f"{entry['version']:>3}", entry["at"], f"{entry['cause']['type']:<18}", _state(entry), told)
+    _print(f"{entry['version']:>3}", clock(entry["at"]), f"{entry['cause']['type']:<18}", _state(entry), told)
 
 
 def _command(command: Mapping[str, Any]) -> str:
-    due = f", due {command['deadline_at']}" if command["deadline_at"] else ""
+    due = f", due {clock(command['deadline_at'])}" if command["deadline_at"] else ""
     return f"{command['type']} to {command['service']}{due}"
 
 
