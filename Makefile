@@ -1,0 +1,41 @@
+# `make` alone prints what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint unit stack clean lock
+
+BIN := .venv/bin
+
+help: ## print this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+setup: ## install what is missing: system packages, .venv, the project
+	@scripts/bootstrap.sh
+
+demo: setup ## set up, start everything, and watch six stories; KEEP=1 leaves it running
+	@$(BIN)/fulcrum demo $(if $(KEEP),--keep) $(ARGS)
+
+test: setup lint ## set up, then lint, types, import rules and every test, on the real servers
+	$(BIN)/pytest $(ARGS)
+
+check: setup lint unit ## set up, then lint and the tests that need no server
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/fulcrum schema check --offline
+
+unit:
+	$(BIN)/pytest -m "not stack" $(ARGS)
+
+stack: setup ## start the servers alone; `.venv/bin/fulcrum stack down` stops them
+	@$(BIN)/fulcrum stack up
+
+clean: ## stop the servers, remove their data and the virtual environment
+	@if [ -x $(BIN)/fulcrum ]; then $(BIN)/fulcrum stack wipe; fi
+	rm -rf .venv .fulcrum
+
+lock: setup ## write requirements.lock anew from setup.cfg
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	    --extra localstack --extra test --extra lint --output-file requirements.lock setup.cfg
