@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -29,6 +29,8 @@ _DEADLINE_SECONDS = 10.0
 #: How often a batch under way looks at its deadline and at failures.
 _LOOK_SECONDS = 0.25
 _QUEUE = 100_000
+#: A batch that the broker refuses goes again with its first eighth, until one record stands alone.
+_NARROWER = 8
 
 #: Reports on records that a failure elsewhere, or we ourselves, removed from the queue.
 _SWEPT_AWAY = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
@@ -140,17 +142,18 @@ class KafkaProducer:
         while True:
             batch = _Batch(len(rows))
             self._attempt(rows, batch, stop)
-            acked = batch.prefix()
-            if acked == len(rows):
-                return acked
-            self._rebuild(batch)
+            if batch.prefix() == len(rows):
+                return len(rows)
+            reason = self._reason(batch)
+            self._rebuild(batch, reason)
             unsendable = batch.unsendable()
             if unsendable is None:
-                return acked or self._nothing_acknowledged(rows[0], batch)
-            if unsendable == 0:
+                return batch.prefix() or self._nothing_acknowledged(rows[0], batch, reason)
+            if len(rows) == 1:
                 raise Unsendable(rows[0], batch.errors[0].str())
-            # What stands before it may have been swept away with it, so it goes again without it.
-            rows = rows[:unsendable]
+            # What stands before it may have been swept away with it, so it goes again without it. The broker
+            # refuses records by the batch that librdkafka made of them: only one that went alone is guilty.
+            rows = rows[: unsendable or max(1, len(rows) // _NARROWER)]
 
     def _attempt(self, rows: list[Record], batch: _Batch, stop: float) -> None:
         producer = self._open()
@@ -158,10 +161,23 @@ class KafkaProducer:
             while not self._enqueued(producer, row, index, batch):
                 if self._over(batch, stop):
                     return
-                producer.poll(_LOOK_SECONDS)
+                self._serve(partial(producer.poll, _LOOK_SECONDS))
         # A flush does not wait for the linger, which only helps when several batches overlap.
-        while producer.flush(_LOOK_SECONDS) and not self._over(batch, stop):
+        while self._serve(partial(producer.flush, _LOOK_SECONDS)) and not self._over(batch, stop):
             pass
+
+    def _serve(self, serve: Callable[[], int]) -> int:
+        """Let the reports in; how many records are still without one, or how many reports came."""
+        try:
+            return serve()
+        except (KafkaException, SystemError) as error:
+            # A fatal error comes as an exception in the middle of the reports, which go on at the next call;
+            # when it meets one of our callbacks, Python says SystemError and names it as the cause.
+            cause = error if isinstance(error, KafkaException) else error.__cause__
+            if not isinstance(cause, KafkaException):
+                raise
+            self._last_error = cause.args[0]
+            return 1
 
     def _over(self, batch: _Batch, stop: float) -> bool:
         return bool(batch.errors) or self._closing or time.monotonic() >= stop
@@ -213,28 +229,29 @@ class KafkaProducer:
     def _noted(self, error: KafkaError) -> None:
         self._last_error = error
 
-    def _rebuild(self, batch: _Batch) -> None:
+    def _rebuild(self, batch: _Batch, reason: str) -> None:
         metrics.kafka_producer_rebuilds.inc()
-        log.warning("producer.rebuilt", acknowledged=batch.prefix(), reason=self._reason(batch))
+        log.warning("producer.rebuilt", acknowledged=batch.prefix(), reason=reason)
         self._discard()
 
     def _discard(self) -> None:
         if self._producer is not None:
             self._producer.purge()
-            self._producer.flush(_LOOK_SECONDS)
+            self._serve(partial(self._producer.flush, _LOOK_SECONDS))
             self._producer = None
+            self._last_error = None
 
     def _reason(self, batch: _Batch) -> str:
         error = next(iter(batch.errors.values()), self._last_error)
         return error.str() if error is not None else f"no answer within {self._deadline:g} s"
 
-    def _nothing_acknowledged(self, row: Record, batch: _Batch) -> int:
+    def _nothing_acknowledged(self, row: Record, batch: _Batch, reason: str) -> int:
         if any(error.code() in _MISCONFIGURED for error in batch.errors.values()):
             raise Misconfigured(
-                f"topic {row.topic} cannot be written to: {self._reason(batch)}; "
+                f"topic {row.topic} cannot be written to: {reason}; "
                 "run `fulcrum topics create`, and check what this client may write"
             )
         raise Unavailable(
-            f"Kafka at {self._bootstrap} acknowledged nothing ({self._reason(batch)}); "
+            f"Kafka at {self._bootstrap} acknowledged nothing ({reason}); "
             "check FULCRUM_KAFKA_BOOTSTRAP and that the broker runs"
         )
