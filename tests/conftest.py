@@ -1,8 +1,8 @@
 """Which servers do tests use, and what keeps tests apart on them?
 
-Servers named by the environment (``eval "$(fulcrum stack env)"``) are used as they are; otherwise one stack is
-started for the session, in FULCRUM_TEST_HOME or in a folder that is removed afterwards. Tests are kept apart by
-names: a namespace and a database of their own.
+Servers named by the environment (``eval "$(fulcrum stack env)"``) are used as they are; otherwise one stack
+is started for the session, in FULCRUM_TEST_HOME or in a folder that is removed afterwards. Tests are kept
+apart by names: a namespace and a database of their own.
 """
 
 from __future__ import annotations
