@@ -62,7 +62,7 @@ wanted=$(cat requirements.lock setup.cfg pyproject.toml | sha256sum | cut -d' ' 
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     [ -x .venv/bin/python ] || { say python "making .venv"; "$python" -m venv .venv; }
     say python "installing requirements.lock"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements.lock
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
     printf '%s' "$wanted" >"$stamp"
 fi

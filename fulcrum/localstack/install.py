@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tarfile
 import tempfile
 import threading
 import time
@@ -142,8 +141,14 @@ def _download(home: Home, say: Say, cancelled: threading.Event) -> None:
             cancelled=cancelled,
         )
         archive = next((draft / "jars").glob("apicurio-registry-app-*.tar.gz"))
-        with tarfile.open(archive) as packed:
-            packed.extractall(draft / "registry", filter="data")
+        (draft / "registry").mkdir()
+        process.run(
+            "Unpacking the registry",
+            ["tar", "--extract", "--no-same-owner", "--file", str(archive)],
+            log=log,
+            cancelled=cancelled,
+            folder=draft / "registry",
+        )
         archive.unlink()
         for made, final in (("registry", registry_app(home)), ("jars", kafka_jars(home))):
             _readable(draft / made)
