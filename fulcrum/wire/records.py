@@ -10,7 +10,8 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter, index
+from functools import partial
+from operator import index
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 Convert = Callable[[Any], Any]
@@ -29,12 +30,9 @@ def to_record(type_: type) -> Callable[[Any], dict[str, Any]]:
     hints = get_type_hints(type_)
     names = [field.name for field in fields(type_)]
     nested = [(name, convert) for name in names if (convert := _outgoing(hints[name])) is not None]
-    if len(names) == 1:
-        raise TypeError(f"{type_.__name__} has one field; a record of one value is not supported")
-    values = attrgetter(*names)
 
     def convert_message(message: Any) -> dict[str, Any]:
-        record = dict(zip(names, values(message), strict=True))
+        record = {name: getattr(message, name) for name in names}
         for name, convert in nested:
             record[name] = convert(record[name])
         return record
@@ -43,14 +41,31 @@ def to_record(type_: type) -> Callable[[Any], dict[str, Any]]:
 
 
 def from_record(type_: type) -> Callable[[dict[str, Any]], Any]:
-    """A function that turns a decoded dict into a ``type_``; it may change the dict."""
+    """A function that turns a decoded dict into a ``type_``.
+
+    It fills the slots of a new object: a frozen dataclass's own ``__init__`` takes three times as long, and
+    half of all decoding would be spent in it.
+    """
+    if "__slots__" not in vars(type_) or hasattr(type_, "__post_init__"):
+        raise TypeError(f"{type_.__name__} must be a dataclass with slots and without __post_init__")
     hints = get_type_hints(type_)
-    nested = [(f.name, convert) for f in fields(type_) if (convert := _incoming(hints[f.name])) is not None]
+    plain, nested = [], []
+    for field in fields(type_):
+        fill = getattr(type_, field.name).__set__
+        convert = _incoming(hints[field.name])
+        if convert is None:
+            plain.append((field.name, fill))
+        else:
+            nested.append((field.name, fill, convert))
+    create: Callable[[], Any] = partial(object.__new__, type_)
 
     def convert_record(record: dict[str, Any]) -> Any:
-        for name, convert in nested:
-            record[name] = convert(record[name])
-        return type_(**record)
+        message = create()
+        for name, fill in plain:
+            fill(message, record[name])
+        for name, fill, convert in nested:
+            fill(message, convert(record[name]))
+        return message
 
     return convert_record
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from fulcrum.errors import Misconfigured
 from fulcrum.saga import messages
 from fulcrum.saga.messages import (
     COMMANDS,
@@ -20,6 +23,7 @@ from fulcrum.saga.messages import (
     PaymentAuthorized,
     StockReserved,
 )
+from fulcrum.wire import schemas as wire_schemas
 from fulcrum.wire.compatibility import canonical
 from fulcrum.wire.lint import lint
 from fulcrum.wire.records import from_record, to_record
@@ -86,6 +90,19 @@ def test_there_is_one_file_a_message_and_none_besides() -> None:
     """No schema lies about that no message uses."""
     expected = {schema_file(type_) for type_ in MESSAGE_TYPES}
     assert set((schemas_dir() / "avro").glob("*/*")) == expected
+
+
+def test_an_installation_without_checkout_finds_its_shared_schemas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a checkout the schemas are shared data; without those the error says where it looked."""
+    monkeypatch.setattr(wire_schemas, "__file__", str(tmp_path / "site" / "fulcrum" / "wire" / "schemas.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(Misconfigured, match=f"neither in {tmp_path}/site/schemas nor in {tmp_path}/share"):
+        schemas_dir.__wrapped__()
+    shared = tmp_path / "share" / "fulcrum" / "schemas"
+    (shared / "avro").mkdir(parents=True)
+    assert schemas_dir.__wrapped__() == shared
 
 
 def test_a_record_that_several_messages_share_is_the_same_in_all() -> None:
@@ -212,13 +229,13 @@ def test_a_well_formed_enum_is_allowed() -> None:
 # --- annotations that have no Avro form -----------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Odd:
     first: str
     value: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Either:
     first: str
     value: str | int
@@ -230,3 +247,15 @@ def test_an_annotation_without_avro_form_is_refused_at_once(odd: type, build: An
     """A message that could not be written fails when the codec is built, not when it is sent."""
     with pytest.raises(TypeError, match="has no Avro form here"):
         build(odd)
+
+
+@dataclass(frozen=True)
+class _WithoutSlots:
+    first: str
+    second: str
+
+
+def test_a_message_without_slots_is_refused_at_once() -> None:
+    """The reader fills slots; a message that has none is noticed when the codec is built."""
+    with pytest.raises(TypeError, match="_WithoutSlots must be a dataclass with slots"):
+        from_record(_WithoutSlots)
