@@ -6,12 +6,11 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
 from fulcrum.settings import Settings, load_settings
 from fulcrum.wire import history
 from fulcrum.wire.compatibility import Fault, same_bytes
@@ -21,7 +20,14 @@ from fulcrum.wire.schemas import MESSAGE_TYPES, fullname, schema, schema_text, s
 app = typer.Typer(no_args_is_help=True)
 
 _FAULTS_FOUND = 10
-_Output = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
+_COLUMNS = {
+    "message": "message",
+    "subject": "subject",
+    "version": "version",
+    "id": "id",
+    "versions": "registered",
+    "history": "in history",
+}
 
 
 @app.command("register")
@@ -46,7 +52,7 @@ async def _register(settings: Settings) -> None:
 @app.command("check")
 def check(
     offline: Annotated[bool, typer.Option("--offline", help="Only against the committed history.")] = False,
-    output: _Output = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what is wrong with this release's schemas; exit 10 when something is.
 
@@ -57,13 +63,16 @@ def check(
     if not offline:
         faults += asyncio.run(_check_registry(load_settings()))
     faults = list(dict.fromkeys(faults))
-    if output == "json":
-        typer.echo(json.dumps({"faults": [asdict(fault) for fault in faults]}, indent=2))
+    if output is Output.JSON:
+        show_json([asdict(fault) for fault in faults])
+    elif output is Output.NDJSON:
+        for fault in faults:
+            show_line(asdict(fault))
     elif not faults:
         held = "the history" if offline else "the history and the registry"
         typer.echo(f"{len(MESSAGE_TYPES)} schemas are fine against {held}.")
     if faults:
-        _fail(faults, quiet=output == "json")
+        _fail(faults if output is Output.TABLE else [])
 
 
 async def _check_registry(settings: Settings) -> list[Fault]:
@@ -76,16 +85,9 @@ async def _check_registry(settings: Settings) -> list[Fault]:
 
 
 @app.command("list")
-def list_schemas(output: _Output = "table") -> None:
+def list_schemas(output: OutputOption = Output.TABLE) -> None:
     """Show every message with its subject and the version and id that the registry has for it."""
-    rows = asyncio.run(_list(load_settings()))
-    if output == "json":
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    table = Table("message", "subject", "version", "id", "versions", "history")
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    show_rows(asyncio.run(_list(load_settings())), _COLUMNS, output)
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:
@@ -123,8 +125,7 @@ def snapshot() -> None:
         typer.echo("No schema has changed.")
 
 
-def _fail(faults: Sequence[Fault], quiet: bool = False) -> None:
-    if not quiet:
-        for fault in faults:
-            typer.echo(str(fault), err=True)
+def _fail(faults: Sequence[Fault]) -> NoReturn:
+    for fault in faults:
+        note(str(fault))
     raise typer.Exit(_FAULTS_FOUND)

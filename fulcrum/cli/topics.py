@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
-
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fulcrum.cli.client import Output, OutputOption, show_rows
 from fulcrum.settings import load_settings
 from fulcrum.wire.topics import Topics, ensure_topics, partition_counts
 
@@ -27,17 +23,10 @@ def create() -> None:
 
 
 @app.command("list")
-def list_topics(
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json.")] = "table",
-) -> None:
+def list_topics(output: OutputOption = Output.TABLE) -> None:
     """Show the topics of this namespace with their partitions; 0 means missing."""
     settings = load_settings()
     found = partition_counts(settings)
-    rows = {name: found.get(name, 0) for name in Topics(settings.namespace).configs()}
-    if output == "json":
-        typer.echo(json.dumps([{"topic": n, "partitions": p} for n, p in rows.items()], indent=2))
-        return
-    table = Table("topic", "partitions")
-    for name, count in rows.items():
-        table.add_row(name, str(count))
-    Console().print(table)
+    names = Topics(settings.namespace).configs()
+    rows = [{"topic": name, "partitions": found.get(name, 0)} for name in names]
+    show_rows(rows, {"topic": "topic", "partitions": "partitions"}, output)

@@ -138,7 +138,7 @@ def test_the_command_names_the_fault_and_exits_with_10(
     assert f"{PAID}.currency: {why}\n" in human.stderr
     machine = CliRunner().invoke(app, ["check", "--offline", "-o", "json"])
     assert machine.exit_code == 10
-    assert {"record": PAID, "field": "currency", "why": why} in json.loads(machine.stdout)["faults"]
+    assert {"record": PAID, "field": "currency", "why": why} in json.loads(machine.stdout)
     assert CliRunner().invoke(app, ["snapshot"]).exit_code == 10
     assert len(copied.versions(PAID)) == 1
 

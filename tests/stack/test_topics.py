@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
+from eventually import eventually
 from typer.testing import CliRunner
 
 from fulcrum.cli.topics import app
@@ -35,6 +36,7 @@ def test_missing_topics_are_added_to_those_that_are_there(fresh: Settings) -> No
     lost = Topics(fresh.namespace).dlq(Topics(fresh.namespace).stream("payments"))
     admin = AdminClient({"bootstrap.servers": fresh.kafka_bootstrap})
     admin.delete_topics([lost])[lost].result(15)
+    eventually(lambda: lost not in partition_counts(fresh), within=15, state=lambda: partition_counts(fresh))
     assert ensure_topics(fresh) == [lost]
 
 
