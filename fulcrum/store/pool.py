@@ -152,6 +152,10 @@ class Pool:
             raise DatabaseDown(
                 f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s"
             ) from error
+        except RuntimeError as error:
+            # A socket that was just lost may have left its number to this one while uvloop still closes its
+            # watch on the old one: then the new one cannot be watched, and another try can.
+            raise DatabaseDown(f"the connection to Postgres at {self.server} could not be watched") from error
         except psycopg2.Error as error:
             raise translate_refusal(error, self.server) from error
         psycopg2.extensions.register_type(_BYTEA, connection.raw)
