@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -78,9 +79,11 @@ class Kafka:
         consumer = self._consumer("onlooker")
         try:
             consumer.assign([TopicPartition(t, p, start.get((t, p), 0)) for t, p in left])
+            deadline = time.monotonic() + _WITHIN
             while left:
-                messages = consumer.consume(500, timeout=_WITHIN)
-                assert messages, f"nothing more comes from {left}"
+                # It waits for all 500 or the timeout, so the timeout is short.
+                messages = consumer.consume(500, timeout=0.2)
+                assert messages or time.monotonic() < deadline, f"nothing more comes from {left}"
                 for message in messages:
                     record = _record(message)
                     records.append(record)
