@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.localstack import Stack
@@ -36,11 +36,13 @@ def down() -> None:
 def status() -> None:
     """Show each server, its address and its log. Exit code 1 when one does not serve."""
     rows = Stack().status()
-    table = Table("server", "pid", "address", "serves", "log")
+    table = Table(
+        "server", "pid", Column("address", overflow="fold"), "serves", Column("log", overflow="fold")
+    )
     for row in rows:
         pid = str(row.pid) if row.pid else "-"
         table.add_row(row.name, pid, row.address, "yes" if row.ready else "no", str(row.log or "-"))
-    Console(soft_wrap=True).print(table)
+    Console().print(table)
     if not rows or not all(row.ready for row in rows):
         raise typer.Exit(1)
 

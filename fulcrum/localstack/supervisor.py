@@ -34,20 +34,28 @@ _TICK = 0.05
 _HOPELESS = 4
 
 
+def next_pause(last: float, lived: float) -> float:
+    """Seconds to wait before a role is started again: ``last`` is the pause before (0: none yet)."""
+    if last == 0 or lived > LONG_ENOUGH:
+        return FIRST_PAUSE
+    return min(last * 2, LONGEST_PAUSE)
+
+
 @dataclass
 class RoleProcess:
-    """One supervised role. ``restarts`` counts the times it died and was started again."""
+    """One supervised role. ``wanted``: it should run; ``restarts``: how often it was started again."""
 
     name: str
     role: str
     port: int
     env: dict[str, str]
     log: Path
+    wanted: bool = False
     restarts: int = 0
     ready: bool = False
     _child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _began: float = 0.0
-    _pause: float = FIRST_PAUSE
+    _pause: float = 0.0
     _due: float | None = None
 
     @property
@@ -86,11 +94,13 @@ class Supervisor:
         log: Log | None,
         log_dir: Path,
         command: Callable[[str], list[str]] = role_command,
+        grace: float = 10.0,
     ) -> None:
         self._env = {**os.environ, **env}
         self._log = log
         self._log_dir = log_dir
         self._command = command
+        self._grace = grace
         self._roles: dict[str, RoleProcess] = {}
         self._orders: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -106,11 +116,11 @@ class Supervisor:
         """Start ``role``; under the same ``name`` it keeps its port over a stop."""
         name = name or role
         known = self._roles.get(name)
-        if known is not None and (known.pid is not None or known._due is not None):
+        if known is not None and known.wanted:
             raise StackError(f"role {name!r} runs already")
         port = known.port if known else free_port(avoid=[other.port for other in self._roles.values()])
         mine = {**self._env, **(env or {}), "FULCRUM_HTTP_PORT": str(port), "PYTHONUNBUFFERED": "1"}
-        process = RoleProcess(name, role, port, mine, self._log_dir / f"{name}.log")
+        process = RoleProcess(name, role, port, mine, self._log_dir / f"{name}.log", wanted=True)
         self._roles[name] = process
         self._order(lambda: self._spawn(process))
         return process
@@ -119,7 +129,7 @@ class Supervisor:
         """Return when every started role is ready. StackError names those that are not, with their log."""
         deadline = time.monotonic() + within
         while True:
-            late = [process for process in self._wanted() if not process.ready]
+            late = [process for process in list(self._roles.values()) if process.wanted and not process.ready]
             for process in late:
                 process.ready = process.pid is not None and process.answers()
             late = [process for process in late if not process.ready]
@@ -190,9 +200,6 @@ class Supervisor:
             for process in list(self._roles.values()):
                 self._tend(process)
 
-    def _wanted(self) -> list[RoleProcess]:
-        return [p for p in self._roles.values() if p._child is not None or p._due is not None]
-
     def _tend(self, process: RoleProcess) -> None:
         """Notice a death, and start again when its pause is over."""
         now = time.monotonic()
@@ -203,14 +210,12 @@ class Supervisor:
             return
         if process._child is None or process._child.poll() is None:
             return
-        if now - process._began > LONG_ENOUGH:
-            process._pause = FIRST_PAUSE
+        process._pause = next_pause(process._pause, lived=now - process._began)
         self._tell(
             process, f"ended with {_ending(process._child.returncode)}; again in {process._pause:.1f} s"
         )
         process.ready, process._child = False, None
         process._due = now + process._pause
-        process._pause = min(process._pause * 2, LONGEST_PAUSE)
 
     def _spawn(self, process: RoleProcess) -> None:
         process._due = None
@@ -244,16 +249,16 @@ class Supervisor:
         if self._log is not None:
             self._log(process.name, f"supervisor: {line}")
 
-    def _end(self, processes: list[RoleProcess], grace: float = 10.0) -> None:
-        """TERM to all at once, KILL to those that are left after ``grace`` seconds."""
+    def _end(self, processes: list[RoleProcess]) -> None:
+        """TERM to all at once, KILL to those that are left when the grace is over."""
         children = []
         for process in processes:
-            process._due, process.ready = None, False
+            process.wanted, process._due, process.ready = False, None, False
             if process._child is not None and process._child.poll() is None:
                 children.append(process._child)
                 process._child.terminate()
             process._child = None
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + self._grace
         for child in children:
             try:
                 child.wait(max(0.0, deadline - time.monotonic()))
