@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, KafkaException
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -14,6 +17,7 @@ from fulcrum.settings import Settings
 STREAMS: tuple[str, ...] = (*EVENT_STREAMS, "decisions")
 
 _TIMEOUT = 15.0
+_LOOK_SECONDS = 0.05
 
 #: Events are the history that everything is rebuilt from: kept for ever and never compacted,
 #: because compaction would leave only the last event of each workflow.
@@ -49,29 +53,29 @@ class Topics:
 def ensure_topics(settings: Settings) -> list[str]:
     """Create the topics that are missing and return their names; it blocks, so call it from a thread.
 
-    ``Misconfigured`` names every topic that exists with another partition count: all of them must agree,
-    or a workflow's events and its state would lie in different partitions. ``Unavailable`` when Kafka
-    does not answer.
+    On return every topic can be used. ``Misconfigured`` names each one that exists with another partition
+    count: all of them must agree, or a workflow's events and its state would lie in different partitions.
+    ``Unavailable`` when Kafka does not answer.
     """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     wanted = Topics(settings.namespace).configs()
     existing = partition_counts(settings, admin)
-    wrong = {
-        name: existing[name]
-        for name in wanted
-        if existing.get(name, settings.partitions) != settings.partitions
-    }
-    if wrong:
-        raise Misconfigured(_count_mismatch(wrong, settings.partitions))
-    missing = [
-        NewTopic(name, settings.partitions, settings.replication, config=config)
-        for name, config in wanted.items()
-        if name not in existing
-    ]
+    _refuse_other_counts(existing, settings)
+    missing = {name: config for name, config in wanted.items() if name not in existing}
+    created = _create(missing, settings, admin)
+    _refuse_other_counts(_when_visible(settings, admin), settings)
+    return created
+
+
+def _create(missing: Mapping[str, dict[str, str]], settings: Settings, admin: AdminClient) -> list[str]:
     if not missing:
         return []
+    asked = [
+        NewTopic(name, settings.partitions, settings.replication, config=config)
+        for name, config in missing.items()
+    ]
     created = []
-    for name, future in admin.create_topics(missing, operation_timeout=_TIMEOUT).items():
+    for name, future in admin.create_topics(asked, operation_timeout=_TIMEOUT).items():
         try:
             future.result(_TIMEOUT)
         except KafkaException as error:
@@ -81,15 +85,30 @@ def ensure_topics(settings: Settings) -> list[str]:
     return sorted(created)
 
 
+def _when_visible(settings: Settings, admin: AdminClient) -> dict[str, int]:
+    """The partition counts once the broker shows every topic: it learns of a new one a moment later."""
+    wanted = Topics(settings.namespace).configs().keys()
+    deadline = time.monotonic() + _TIMEOUT
+    while (counts := partition_counts(settings, admin)).keys() != wanted:
+        if time.monotonic() > deadline:
+            missing = ", ".join(sorted(wanted - counts.keys()))
+            raise Unavailable(f"Kafka at {settings.kafka_bootstrap} does not show {missing} yet; try again")
+        time.sleep(_LOOK_SECONDS)
+    return counts
+
+
 def partition_counts(settings: Settings, admin: AdminClient | None = None) -> dict[str, int]:
     """Partitions of each topic of the namespace that exists. Blocks; ``Unavailable`` as above."""
     admin = admin or AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
-    try:
-        found = admin.list_topics(timeout=_TIMEOUT).topics
-    except KafkaException as error:
-        raise Unavailable(_no_answer(settings, error.args[0])) from error
-    wanted = Topics(settings.namespace).configs()
-    return {name: len(topic.partitions) for name, topic in found.items() if name in wanted}
+    asked = TopicCollection(list(Topics(settings.namespace).configs()))
+    counts = {}
+    for name, future in admin.describe_topics(asked, request_timeout=_TIMEOUT).items():
+        try:
+            counts[name] = len(future.result().partitions)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise Unavailable(_no_answer(settings, error.args[0])) from error
+    return counts
 
 
 def _explain_failure(name: str, error: KafkaError, settings: Settings) -> None:
@@ -113,9 +132,11 @@ def _no_answer(settings: Settings, error: KafkaError) -> str:
     )
 
 
-def _count_mismatch(wrong: dict[str, int], wanted: int) -> str:
-    listed = ", ".join(f"{name} has {count}" for name, count in sorted(wrong.items()))
-    return (
-        f"partitions={wanted}, but {listed}. A partition count never changes once keys are in it: "
-        "set FULCRUM_PARTITIONS to what the topics have, or use another FULCRUM_NAMESPACE"
-    )
+def _refuse_other_counts(counts: Mapping[str, int], settings: Settings) -> None:
+    wrong = {name: count for name, count in counts.items() if count != settings.partitions}
+    if wrong:
+        listed = ", ".join(f"{name} has {count}" for name, count in sorted(wrong.items()))
+        raise Misconfigured(
+            f"partitions={settings.partitions}, but {listed}. A partition count never changes once keys are "
+            "in it: set FULCRUM_PARTITIONS to what the topics have, or use another FULCRUM_NAMESPACE"
+        )

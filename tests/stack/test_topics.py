@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -61,6 +62,13 @@ def test_another_partition_count_is_refused_with_both_counts_and_the_remedy(fres
     assert message.startswith("partitions=4, but ")
     assert f"{fresh.namespace}.intents has 3" in message
     assert "set FULCRUM_PARTITIONS to what the topics have" in message
+
+
+def test_two_processes_may_create_at_once(fresh: Settings) -> None:
+    """Every topic is made by one of them, both go on, and both can use every topic."""
+    with ThreadPoolExecutor() as threads:
+        made = list(threads.map(ensure_topics, [fresh, fresh, fresh]))
+    assert sorted(name for names in made for name in names) == sorted(Topics(fresh.namespace).configs())
 
 
 def test_more_replicas_than_brokers_is_refused_with_the_remedy(fresh: Settings) -> None:
