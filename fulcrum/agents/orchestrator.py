@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -16,7 +18,7 @@ from fulcrum.agents.safety import dead_letter, feed, finish_when_safe, read_pati
 from fulcrum.errors import Corrupt
 from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
 from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
-from fulcrum.saga.run import Status, Unsent, WorkflowRun
+from fulcrum.saga.run import Unsent, WorkflowRun
 from fulcrum.settings import Settings
 from fulcrum.tables.runs import RunsTable
 from fulcrum.telemetry import metrics
@@ -41,6 +43,30 @@ class _Transition:
     unsent: Unsent
 
 
+class SentThrough:
+    """Up to which version the decisions of a run are proven to be in Kafka, as far as this process knows.
+
+    It must know of a repeat's emission too: the repeated decision repeats its command, the command is
+    answered again, and that repeated answer would start the round anew, for ever. Forgetting a run costs one
+    such round, so only the runs touched last are kept.
+    """
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self._versions: OrderedDict[str, int] = OrderedDict()
+
+    def through(self, workflow_id: str) -> int:
+        """The highest proven version; 0 when nothing is known."""
+        return self._versions.get(workflow_id, 0)
+
+    def note(self, workflow_id: str, version: int) -> None:
+        """Every decision up to ``version`` is acknowledged."""
+        self._versions[workflow_id] = max(version, self.through(workflow_id))
+        self._versions.move_to_end(workflow_id)
+        if len(self._versions) > self._most:
+            self._versions.popitem(last=False)
+
+
 class Orchestrator:
     """Performs what ``decide`` says. It holds no rule of its own."""
 
@@ -50,8 +76,7 @@ class Orchestrator:
         self._runs = runs
         self._topics = Topics(settings.namespace)
         self._decisions = bytes_topic(app, self._topics.stream("decisions"))
-        #: Per live run, the version up to which its decisions are proven to be in Kafka.
-        self._sent_through: dict[str, int] = {}
+        self._sent = SentThrough()
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one event; returns before the broker has acknowledged what it caused."""
@@ -99,7 +124,7 @@ class Orchestrator:
             offset=event.message.offset,
         )
         unsent = Unsent(version=made.version, record=self._codec.encode(made))
-        run = decision.run.with_unsent(unsent, self._sent_through.get(message.workflow_id, 0))
+        run = decision.run.with_unsent(unsent, self._sent.through(message.workflow_id))
         return _Transition(run, self._codec.encode(run), made, unsent)
 
     async def _perform(self, event: EventT[Any], message: Event, transition: _Transition) -> None:
@@ -107,14 +132,7 @@ class Orchestrator:
         stored = self._runs.store(run.workflow_id.encode(), transition.state)
         sent = await self._send(event, message, run, transition.unsent)
 
-        def proven() -> None:
-            # A final run is not written again on the usual path, so there is nothing to trim later.
-            if Status(run.status).final:
-                self._sent_through.pop(run.workflow_id, None)
-            else:
-                sent_through = self._sent_through.get(run.workflow_id, 0)
-                self._sent_through[run.workflow_id] = max(made.version, sent_through)
-
+        proven = partial(self._sent.note, run.workflow_id, made.version)
         finish_when_safe(self._app, event, (stored, sent), proven)
         metrics.decisions.labels(status=run.status, kind="ignored" if made.ignored else "made").inc()
         log.info(
@@ -129,13 +147,16 @@ class Orchestrator:
 
     async def _repeat(self, event: EventT[Any], message: Event, run: WorkflowRun) -> None:
         """A duplicate is never just skipped: what it decided may not have been sent."""
-        proven = self._sent_through.get(run.workflow_id, 0)
-        sent = [
-            await self._send(event, message, run, unsent) for unsent in run.unsent if unsent.version > proven
-        ]
+        unsent = [each for each in run.unsent if each.version > self._sent.through(run.workflow_id)]
+        futures = [await self._send(event, message, run, each) for each in unsent]
         metrics.decisions.labels(status=run.status, kind="duplicate").inc()
-        log.info("event.duplicate", cause=type(message).__name__, emitted=[u.version for u in run.unsent])
-        finish_when_safe(self._app, event, sent)
+        log.info("event.duplicate", cause=type(message).__name__, emitted=[each.version for each in unsent])
+        finish_when_safe(
+            self._app,
+            event,
+            futures,
+            partial(self._sent.note, run.workflow_id, run.version) if unsent else None,
+        )
 
     async def _send(
         self, event: EventT[Any], cause: Event, run: WorkflowRun, unsent: Unsent
