@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fulcrum.cli.interrupt import interruptible
@@ -29,7 +29,7 @@ def print_log(role: str, line: str) -> None:
 
 def print_addresses(roles: Mapping[str, RoleProcess], env: Mapping[str, str]) -> None:
     """Where everything is."""
-    table = Table("what", "address")
+    table = Table("what", Column("address", overflow="fold"))
     for name, role in roles.items():
         table.add_row(name, role.url)
     table.add_row("runs (Faust)", f"{roles['agents'].url}/runs")
@@ -47,7 +47,8 @@ def dev() -> None:
     """Run the servers and every role in the foreground; a role that dies is started again."""
     with interruptible():
         try:
-            with running(Stack(), say=_console.print, log=print_log, started=_show):
+            env = {"FULCRUM_LOG_FORMAT": os.environ.get("FULCRUM_LOG_FORMAT", "human")}
+            with running(Stack(), say=_console.print, env=env, log=print_log, started=_show):
                 _console.print("Ready. Ctrl-C stops everything that this command started.")
                 threading.Event().wait()
         except KeyboardInterrupt:

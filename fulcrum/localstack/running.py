@@ -97,7 +97,9 @@ def running(
         mine = {**addresses, **(env or {})}
         if namespace:
             mine["FULCRUM_NAMESPACE"] = namespace
-        logs = stack.home.path / "logs" / (namespace or "")
+        # The provider's effects lie among the logs, and belong to one namespace alone.
+        named = mine.get("FULCRUM_NAMESPACE") or os.environ.get("FULCRUM_NAMESPACE", "")
+        logs = stack.home.path / "logs" / named
         prepare(mine, say, logs / "setup.log")
         began = time.monotonic()
         supervisor = Supervisor(mine, log, logs)
