@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -58,7 +57,7 @@ def dev() -> None:
 def run_all() -> None:
     """Every role under one supervisor, on the servers that the environment names."""
     with interruptible():
-        supervisor = Supervisor({}, print_log, Path(os.environ.get("FULCRUM_HOME", ".fulcrum")) / "logs")
+        supervisor = Supervisor({}, print_log, Stack().home.path / "logs")
         try:
             roles = start_roles(supervisor)
             print_addresses(roles, {name: os.environ[name] for name in os.environ})
