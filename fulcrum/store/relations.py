@@ -43,6 +43,7 @@ class ServiceRelations:
 
     schema: str
     outbox: Table
+    outbox_parked: Table
     lease: Table
     inbox: Table
 
@@ -50,7 +51,7 @@ class ServiceRelations:
 @cache
 def messaging(schema: str) -> ServiceRelations:
     """The messaging tables in ``schema``."""
-    return ServiceRelations(schema, _outbox(schema), _lease(schema), _inbox(schema))
+    return ServiceRelations(schema, _outbox(schema), _parked(schema), _lease(schema), _inbox(schema))
 
 
 def _outbox(schema: str) -> Table:
@@ -67,6 +68,25 @@ def _outbox(schema: str) -> Table:
         Column("headers", JSONB, nullable=False),
         Column("value", BYTEA, nullable=False),
         Column("created_at", time_column(), nullable=False, server_default=func.clock_timestamp()),
+        schema=schema,
+    )
+
+
+def _parked(schema: str) -> Table:
+    """Outbox rows that Kafka will never take, and the later ones of the same key, which must not overtake."""
+    return Table(
+        "outbox_parked",
+        METADATA,
+        Column("shard", SmallInteger, primary_key=True),
+        Column("id", BigInteger, primary_key=True, autoincrement=False),
+        Column("event_id", uuid_column(), nullable=False),
+        Column("topic", Text, nullable=False),
+        Column("key", BYTEA, nullable=False),
+        Column("headers", JSONB, nullable=False),
+        Column("value", BYTEA, nullable=False),
+        Column("created_at", time_column(), nullable=False),
+        Column("parked_at", time_column(), nullable=False, server_default=func.now()),
+        Column("error", Text, nullable=False),
         schema=schema,
     )
 

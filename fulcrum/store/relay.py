@@ -17,11 +17,12 @@ import structlog
 from sqlalchemy import BigInteger, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from fulcrum.errors import Retryable, Unavailable
+from fulcrum.errors import Rejected, Retryable, Unavailable
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database, Row
 from fulcrum.store.lease import RENEW_EVERY, Held, Lease
 from fulcrum.store.outbox import OutboxRow, on_commit
+from fulcrum.store.parked_keys import ParkedKeys
 from fulcrum.store.relations import ServiceRelations
 from fulcrum.telemetry.metrics import outbox_lag_seconds, outbox_leader, outbox_sent, relay_errors
 
@@ -39,8 +40,12 @@ _SWEEP = 15.0
 
 
 class Relay:
-    """Sends the outbox of one service while it holds the lease. ``send`` answers how many rows, counted from
-    the first, are acknowledged; it may raise Retryable. Rows of one key never overtake each other."""
+    """Sends the outbox of one service while it holds the lease. Rows of one key never overtake each other.
+
+    ``send`` answers how many rows, counted from the first, are acknowledged. It raises Rejected when the
+    first can never be sent: its key is parked then, with what the key emits later, and the other keys go
+    on. Any other error is waited out.
+    """
 
     def __init__(
         self, db: Database, relations: ServiceRelations, settings: Settings, owner: str, send: Send
@@ -50,6 +55,7 @@ class Relay:
         self._owner = f"{settings.namespace}/{owner}/{settings.instance}"
         self._send = send
         self._lease = Lease(db, relations, self._owner)
+        self._parked_keys = ParkedKeys(db, relations)
         self._held: Held | None = None
         self._woken = asyncio.Event()
         self._answered = False
@@ -130,6 +136,7 @@ class Relay:
             return
         log.info("relay.leads", service=self._service, owner=self._owner, epoch=self._held.epoch)
         outbox_leader.labels(self._service).set(1)
+        await self._parked_keys.load()
         self._floor = self._next_floor = self._last_id = 0
         self._swept = 0.0
         renewal = asyncio.create_task(self._keep(self._held))
@@ -187,12 +194,20 @@ class Relay:
 
     async def _send_rows(self, held: Held, rows: Sequence[Row]) -> bool:
         """Send and delete ``rows``; False when the lease turned out to be lost."""
-        acknowledged = await self._send(
-            [
-                OutboxRow(row["event_id"], row["topic"], row["key"], row["value"], row["headers"])
-                for row in rows
-            ]
-        )
+        for key in self._parked_keys.among(rows):
+            await self._parked_keys.park(held, key, "an earlier row of this key is parked")
+            rows = [row for row in rows if row["key"] != key]
+        if not rows:
+            return True
+        try:
+            acknowledged = await self._send(
+                [
+                    OutboxRow(row["event_id"], row["topic"], row["key"], row["value"], row["headers"])
+                    for row in rows
+                ]
+            )
+        except Rejected as error:
+            return await self._park(held, rows[0], error)
         if acknowledged:
             ids = [row["id"] for row in rows[:acknowledged]]
             deleted = await self._db.execute(self._delete, {"held_epoch": held.epoch, "ids": ids})
@@ -203,6 +218,15 @@ class Relay:
                 return False
         if acknowledged < len(rows):
             raise Unavailable(f"Kafka acknowledged {acknowledged} of {len(rows)} rows")
+        return True
+
+    async def _park(self, held: Held, row: Row, error: Rejected) -> bool:
+        """Set aside the key of a row that Kafka will never take."""
+        moved = await self._parked_keys.park(held, row["key"], str(error))
+        relay_errors.labels(self._service, type(error).__name__).inc()
+        facts = {"event_id": row["event_id"], "topic": row["topic"], "rows": moved, "error": str(error)}
+        log.error("outbox.key_parked", service=self._service, **facts)
+        self.wake()
         return True
 
     async def _give_back(self) -> None:
