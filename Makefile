@@ -31,8 +31,8 @@ unit:
 stack: setup ## start the servers alone; `.venv/bin/fulcrum stack down` stops them
 	@$(BIN)/fulcrum stack up
 
-clean: ## stop the servers, remove their data and the virtual environment
-	@if [ -x $(BIN)/fulcrum ]; then $(BIN)/fulcrum stack wipe; fi
+clean: ## stop the servers, remove their data, the downloads and the virtual environment
+	@if [ -x $(BIN)/fulcrum ]; then $(BIN)/fulcrum stack wipe --yes --downloads; fi
 	rm -rf .venv .fulcrum
 
 lock: setup ## write requirements.lock anew from setup.cfg

@@ -45,8 +45,10 @@ if [ ${#missing[@]} -gt 0 ]; then
         trap 'as_root rm -f "$policy"' EXIT
     fi
     install() {
-        as_root apt-get update -qq &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+        # Another checkout may be updating the lists right now; if they stay old, the installation says so.
+        as_root apt-get update -qq || true
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            -o DPkg::Lock::Timeout=600 "${missing[@]}"
     }
     install >"$log" 2>&1 || { tail -n 20 "$log" >&2; fail "apt-get failed; the whole log: $log"; }
     rm -f "$log"

@@ -50,12 +50,15 @@ def status() -> None:
 @app.command("wipe")
 def wipe(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    downloads: Annotated[
+        bool, typer.Option("--downloads", help="Remove Kafka and the registry too.")
+    ] = False,
 ) -> None:
-    """Stop the servers and remove their data, logs and ports; downloads stay."""
+    """Stop the servers and remove their data, logs and ports; downloads stay unless named."""
     stack = Stack()
     if not yes:
         typer.confirm(f"Remove all data in {stack.home.path}?", abort=True)
-    stack.wipe(_say)
+    stack.wipe(_say, downloads=downloads)
 
 
 @app.command("env")

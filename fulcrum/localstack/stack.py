@@ -160,8 +160,8 @@ class Stack:
             stopped = self._stop(self._own().values(), gracefully=gracefully)
         say(f"stack      stopped {', '.join(stopped)}" if stopped else "stack      nothing was running")
 
-    def wipe(self, say: Say) -> None:
-        """``down`` without grace, then remove data, logs and ports; the downloads stay."""
+    def wipe(self, say: Say, *, downloads: bool = False) -> None:
+        """``down`` without grace, then remove data, logs and ports, and the downloads when asked to."""
         self.down(say, gracefully=False)
         if not self.home.path.exists():
             return
@@ -169,7 +169,10 @@ class Stack:
             for name in ("data", "logs", "run"):
                 shutil.rmtree(self.home.path / name, ignore_errors=True)
             (self.home.path / "stack.json").unlink(missing_ok=True)
-        say(f"stack      data in {self.home.path} removed")
+        if downloads:
+            # What FULCRUM_DIST names is shared with others.
+            shutil.rmtree(self.home.path / "dist", ignore_errors=True)
+        say(f"stack      data{' and downloads' if downloads else ''} in {self.home.path} removed")
 
     # How
 
