@@ -1,0 +1,1 @@
+"""Load, what it costs, and whether everything still holds afterwards."""
