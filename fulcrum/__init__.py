@@ -3,7 +3,7 @@
 An intent comes in over HTTP; a workflow run drives it to completion or undoes what was done.
 To read the code in the order of an intent's journey:
 
-1. ``fulcrum/web/intake.py``: an intent is validated and stored with its event.
+1. ``fulcrum/web/intents.py``: an intent is validated and stored with its event.
 2. ``fulcrum/store/relay.py``: the event leaves the outbox for Kafka.
 3. ``fulcrum/saga/definitions.py``: the steps a workflow is made of.
 4. ``fulcrum/saga/decide.py``: what an event means to a run.

@@ -8,6 +8,7 @@ load makes it and nothing waits for a timer.
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import faust
@@ -85,6 +86,8 @@ class Projector:
         for event, _ in batch:
             event.ack()
         metrics.decisions_projected.inc(len(batch))
+        newest = max(decision.decided_at for _, decision in batch)
+        metrics.projection_lag_seconds.set((datetime.now(UTC) - newest).total_seconds())
 
     async def _isolate(self, batch: list[_Item], error: Exception) -> None:
         """Halve a batch that the database refuses until the culprit stands alone."""
