@@ -50,9 +50,7 @@ def status() -> None:
 @app.command("wipe")
 def wipe(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    downloads: Annotated[
-        bool, typer.Option("--downloads", help="Remove Kafka and the registry too.")
-    ] = False,
+    downloads: Annotated[bool, typer.Option("--downloads", help="Kafka and the registry too.")] = False,
 ) -> None:
     """Stop the servers and remove their data, logs and ports; downloads stay unless named."""
     stack = Stack()

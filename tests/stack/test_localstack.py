@@ -114,6 +114,24 @@ def test_two_stacks_run_beside_each_other(own: Own, alone: Env) -> None:
     assert kafka.list_topics(timeout=10).brokers
 
 
+def test_command_line_shows_the_stack(own: Own) -> None:
+    """``stack env`` prints what a shell can evaluate; ``stack status`` names every server and succeeds."""
+    home = own.stack.home
+    script = 'eval "$("$0" -m fulcrum stack env)"; echo "$FULCRUM_REGISTRY_URL"; "$0" -m fulcrum stack status'
+    shown = subprocess.run(
+        ["bash", "-ec", script, sys.executable],
+        env={**os.environ, "FULCRUM_HOME": str(home.path), "FULCRUM_DIST": str(home.dist)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(own.stack.env()["FULCRUM_REGISTRY_URL"] + "\n")
+    for row in own.stack.status():
+        assert row.name in shown.stdout
+        assert str(row.pid) in shown.stdout
+
+
 def test_servers_run_as_no_root(own: Own) -> None:
     """No server runs as root, whoever starts it."""
     assert all(os.stat(f"/proc/{pid}").st_uid != 0 for pid in processes(own.stack.home.path))
