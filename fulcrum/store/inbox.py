@@ -84,9 +84,9 @@ async def claim(
 
 def _uuid(text: str) -> str:
     try:
-        canonical = str(UUID(text))
+        canonical: str | None = str(UUID(text))
     except ValueError:
-        canonical = ""
+        canonical = None
     if canonical != text:
         raise Corrupt(f"message id {text!r} is no UUID in its usual form")
     return text

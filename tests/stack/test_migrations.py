@@ -1,0 +1,67 @@
+"""How a database gets its schema, once, whoever asks."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
+import pytest
+
+from fulcrum.errors import Misconfigured
+from fulcrum.store.database import Database
+from fulcrum.store.migrate import migrate, require_current, status
+from fulcrum.store.relations import SERVICE_SCHEMAS, messaging
+
+
+def fetch(dsn: str, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(dsn)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        found = cursor.fetchall() if cursor.description else []
+    connection.close()
+    return found
+
+
+async def test_empty_database_is_brought_up_to_date(empty_database: str) -> None:
+    """An empty database lacks every revision and refuses roles; migrated, it lacks none and takes them."""
+    db = await Database.open(empty_database, size=1)
+    before = status(empty_database)
+    assert before.current is None
+    assert before.pending[0] == "0001"
+    with pytest.raises(Misconfigured, match="fulcrum db migrate"):
+        await require_current(db)
+    assert migrate(empty_database) == before
+    after = status(empty_database)
+    assert (after.current, after.pending) == (after.head, ())
+    await require_current(db)
+    await db.close()
+
+
+def test_two_migrations_at_once(empty_database: str) -> None:
+    """Of several migrations at one time, one does the work and the others find it done."""
+    with ThreadPoolExecutor(3) as pool:
+        found = [each.pending for each in pool.map(migrate, [empty_database] * 3)]
+    assert sorted(map(len, found))[:2] == [0, 0]
+    assert len(max(found, key=len)) > 1
+
+
+async def test_database_of_a_newer_version_is_refused(empty_database: str) -> None:
+    """A revision that this version does not know is named, and nothing is changed."""
+    migrate(empty_database)
+    fetch(empty_database, "UPDATE ops.revision SET version_num = '9999'")
+    with pytest.raises(Misconfigured, match="9999"):
+        migrate(empty_database)
+
+
+@pytest.mark.parametrize("schema", SERVICE_SCHEMAS)
+def test_relations_match_the_migrations(schema: str, template: str, namespace: dict[str, str]) -> None:
+    """Every messaging relation has the columns that the code declares, with the same types."""
+    dsn = namespace["FULCRUM_POSTGRES_DSN"]
+    relations = messaging(schema)
+    for table in (relations.outbox, relations.outbox_parked, relations.lease, relations.inbox):
+        rows = fetch(
+            dsn,
+            "SELECT column_name, udt_name, is_nullable = 'YES' FROM information_schema.columns "
+            f"WHERE table_schema = '{schema}' AND table_name = '{table.name}'",
+        )
+        assert {row[0]: row[2] for row in rows} == {c.name: bool(c.nullable) for c in table.columns}
