@@ -1,0 +1,329 @@
+"""The stockroom: all or nothing, never more than there is, and every unit accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fulcrum.saga import identity
+from fulcrum.saga.messages import (
+    Answer,
+    Command,
+    Line,
+    ReceiveStock,
+    ReleaseStock,
+    ReserveStock,
+    ShortLine,
+    StockRejected,
+    StockReleased,
+    StockReserved,
+)
+from fulcrum.workers.handlers import INVENTORY_HANDLERS
+from fulcrum.workers.stockroom import Reservation, Stock, Stockroom
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+_NAMES = UUID("0b9f5b3e-5c1e-5d0a-9a55-0d4e6f7a8b90")
+
+
+def workflow(number: int = 1) -> str:
+    """The id of a workflow."""
+    return str(uuid5(_NAMES, f"workflow {number}"))
+
+
+def reserve(*lines: tuple[str, int], flow: int = 1, attempt: int = 1) -> ReserveStock:
+    """Hold these quantities."""
+    return ReserveStock(
+        command_id=identity.command_id(workflow(flow), "reserve_stock", "ReserveStock", attempt),
+        workflow_id=workflow(flow),
+        step="reserve_stock",
+        attempt=attempt,
+        issued_at=NOON,
+        lines=tuple(Line(sku, quantity) for sku, quantity in lines),
+    )
+
+
+def release(flow: int = 1, attempt: int = 1) -> ReleaseStock:
+    """Give back what the workflow holds."""
+    return ReleaseStock(
+        command_id=identity.command_id(workflow(flow), "release_stock", "ReleaseStock", attempt),
+        workflow_id=workflow(flow),
+        step="release_stock",
+        attempt=attempt,
+        issued_at=NOON,
+    )
+
+
+def receive(sku: str, quantity: int, key: str = "delivery") -> ReceiveStock:
+    """Goods arrive."""
+    return ReceiveStock(
+        command_id=identity.receipt_id(sku, key), sku=sku, quantity=quantity, reference=key, issued_at=NOON
+    )
+
+
+def room(*reservations: Reservation, **stock: int) -> Stockroom:
+    """A stockroom with so much of each SKU available."""
+    return Stockroom([Stock(sku, units, version=3) for sku, units in stock.items()], reservations, NOON)
+
+
+def counts(stockroom: Stockroom) -> Mapping[str, tuple[int, int]]:
+    """What is available and what is reserved, by SKU."""
+    return {sku: (stock.available, stock.reserved) for sku, stock in stockroom.stock.items()}
+
+
+# --- reserve --------------------------------------------------------------------------------------
+
+
+def test_reservation_moves_units_from_available_to_reserved() -> None:
+    """What is held is no longer available, and the answer names it."""
+    store = room(apple=5, pear=2)
+    command = reserve(("pear", 2), ("apple", 1))
+    assert store.reserve(command) == StockReserved(
+        event_id=identity.event_id(command.command_id, "StockReserved"),
+        workflow_id=workflow(),
+        sequence=1,
+        occurred_at=NOON,
+        command_id=command.command_id,
+        lines=(Line("apple", 1), Line("pear", 2)),
+        expires_at=None,
+    )
+    assert counts(store) == {"apple": (4, 1), "pear": (0, 2)}
+
+
+def test_reservation_holds_every_line_or_none() -> None:
+    """One line that is short leaves the others untouched."""
+    store = room(apple=5, pear=2)
+    answer = store.reserve(reserve(("apple", 1), ("pear", 3)))
+    assert isinstance(answer, StockRejected)
+    assert counts(store) == {"apple": (5, 0), "pear": (2, 0)}
+    assert not store.changed_stock
+    assert not store.entries
+    assert not store.new_holds
+
+
+def test_out_of_stock_names_the_short_lines_and_no_others() -> None:
+    """The answer says what was asked for and what was there, also for a SKU that nobody knows."""
+    answer = room(apple=5, pear=2).reserve(reserve(("apple", 5), ("pear", 3), ("quince", 1)))
+    assert isinstance(answer, StockRejected)
+    assert answer.reason == "out_of_stock"
+    assert answer.short == (ShortLine("pear", 3, 2), ShortLine("quince", 1, 0))
+
+
+def test_unknown_sku_gets_no_row_by_being_asked_for() -> None:
+    """A refusal creates no stock row."""
+    store = room()
+    store.reserve(reserve(("quince", 1)))
+    assert not store.stock
+
+
+def test_lines_of_the_same_sku_count_with_their_sum() -> None:
+    """Two lines of 2 hold 4, as one line and one ledger entry."""
+    store = room(apple=4)
+    answer = store.reserve(reserve(("apple", 2), ("apple", 2)))
+    assert isinstance(answer, StockReserved)
+    assert answer.lines == (Line("apple", 4),)
+    assert counts(store) == {"apple": (0, 4)}
+    assert [(entry.sku, entry.available, entry.reserved) for entry in store.entries] == [("apple", -4, 4)]
+
+
+def test_lines_of_the_same_sku_are_short_together() -> None:
+    """Lines that would each be covered are refused when their sum is not."""
+    answer = room(apple=3).reserve(reserve(("apple", 2), ("apple", 2)))
+    assert isinstance(answer, StockRejected)
+    assert answer.short == (ShortLine("apple", 4, 3),)
+
+
+def test_new_attempt_of_a_held_reservation_holds_nothing_more() -> None:
+    """Another command for what is held already is told what is held, and moves nothing."""
+    store = room(apple=5)
+    store.reserve(reserve(("apple", 2)))
+    store.new_holds.clear()
+    answer = store.reserve(reserve(("apple", 2), attempt=2))
+    assert isinstance(answer, StockReserved)
+    assert (answer.sequence, answer.lines) == (2, (Line("apple", 2),))
+    assert counts(store) == {"apple": (3, 2)}
+    assert not store.new_holds
+
+
+def test_rejected_reservation_can_be_tried_again() -> None:
+    """A new attempt after a receipt gets what the first one could not."""
+    store = room(apple=1)
+    assert isinstance(store.reserve(reserve(("apple", 2))), StockRejected)
+    store.receive(receive("apple", 1))
+    answer = store.reserve(reserve(("apple", 2), attempt=2))
+    assert isinstance(answer, StockReserved)
+    assert answer.sequence == 2
+    assert store.reservations[workflow()].reason is None
+
+
+# --- release and its fence ------------------------------------------------------------------------
+
+
+def test_release_gives_back_what_was_held() -> None:
+    """Reserved units are available again, and the answer names them."""
+    store = room(apple=5)
+    store.reserve(reserve(("apple", 2)))
+    answer = store.release(release())
+    assert isinstance(answer, StockReleased)
+    assert (answer.sequence, answer.lines) == (2, (Line("apple", 2),))
+    assert counts(store) == {"apple": (5, 0)}
+
+
+def test_release_gives_back_what_an_earlier_batch_held() -> None:
+    """The lines of a reservation that was read, not made in this batch, are given back too."""
+    held = Reservation(workflow(), "held", 1, reserve().command_id, 1, {"apple": 2})
+    store = Stockroom([Stock("apple", 3, 2, version=7)], [held], NOON)
+    store.release(release())
+    assert counts(store) == {"apple": (5, 0)}
+    assert store.stock["apple"].version == 7
+
+
+def test_second_release_gives_back_nothing() -> None:
+    """Another release command is answered, and no unit moves twice."""
+    store = room(apple=5)
+    store.reserve(reserve(("apple", 2)))
+    store.release(release())
+    answer = store.release(release(attempt=2))
+    assert isinstance(answer, StockReleased)
+    assert (answer.sequence, answer.lines) == (3, ())
+    assert counts(store) == {"apple": (5, 0)}
+
+
+def test_release_before_the_reservation_is_answered() -> None:
+    """Where nothing is held, nothing is given back, and the workflow is released all the same."""
+    store = room(apple=5)
+    answer = store.release(release())
+    assert isinstance(answer, StockReleased)
+    assert answer.lines == ()
+    assert store.reservations[workflow()].state == "released"
+
+
+@pytest.mark.parametrize("held_before", [False, True])
+def test_reservation_after_a_release_is_fenced(held_before: bool) -> None:
+    """What comes late holds nothing, for good: the fence stays when it is run into."""
+    store = room(apple=5)
+    if held_before:
+        store.reserve(reserve(("apple", 2)))
+    store.release(release())
+    for attempt in (2, 3):
+        answer = store.reserve(reserve(("apple", 2), attempt=attempt))
+        assert isinstance(answer, StockRejected)
+        assert (answer.reason, answer.short) == ("fenced", ())
+    assert counts(store) == {"apple": (5, 0)}
+    assert store.reservations[workflow()].state == "released"
+
+
+# --- receive --------------------------------------------------------------------------------------
+
+
+def test_receipt_adds_to_a_sku_or_creates_it() -> None:
+    """Goods are available at once; a SKU not seen before has version 0 until it is written."""
+    store = room(apple=5)
+    assert store.receive(receive("apple", 2)) is None
+    assert store.receive(receive("quince", 4)) is None
+    assert counts(store) == {"apple": (7, 0), "quince": (4, 0)}
+    assert (store.stock["apple"].version, store.stock["quince"].version) == (3, 0)
+    assert [(entry.kind, entry.workflow_id, entry.reference) for entry in store.entries] == [
+        ("receive", None, "delivery")
+    ] * 2
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_hot_sku_is_given_out_in_order_of_arrival() -> None:
+    """Fifty reservations of one SKU with 30 units: the first 30 get it, and it is one changed row."""
+    store = room(hot=30)
+    answers = [store.reserve(reserve(("hot", 1), flow=number)) for number in range(50)]
+    assert [type(answer) for answer in answers] == [StockReserved] * 30 + [StockRejected] * 20
+    assert counts(store) == {"hot": (0, 30)}
+    assert store.changed_stock == {"hot"}
+    assert store.stock["hot"].version == 3
+
+
+_flows = st.integers(0, 3)
+_quantities = st.integers(1, 6)
+_skus = st.sampled_from(["apple", "pear", "plum"])
+_commands = st.lists(
+    st.one_of(
+        st.builds(
+            lambda lines, flow: ("reserve", flow, lines),
+            st.lists(st.tuples(_skus, _quantities), min_size=1, max_size=4),
+            _flows,
+        ),
+        st.builds(lambda flow: ("release", flow, None), _flows),
+        st.builds(lambda sku, quantity: ("receive", sku, quantity), _skus, _quantities),
+    ),
+    max_size=30,
+)
+
+
+def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, list[tuple[Command, object]]]:
+    """Every command of ``script`` with its answer, each one a command of its own."""
+    store = room(apple=8, pear=3)
+    done: list[tuple[Command, object]] = []
+    for number, (kind, subject, what) in enumerate(script, start=1):
+        command: Command
+        if kind == "reserve":
+            command = reserve(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
+        elif kind == "release":
+            command = release(flow=subject, attempt=number)  # type: ignore[arg-type]
+        else:
+            command = receive(subject, what, key=str(number))  # type: ignore[arg-type]
+        done.append((command, INVENTORY_HANDLERS[type(command)](store, command)))
+    return store, done
+
+
+@given(_commands)
+def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> None:
+    """Ledger sums are the stock, what is held is what is reserved, and nothing is below zero."""
+    store, done = carried_out(script)
+    available, reserved = Counter({"apple": 8, "pear": 3}), Counter[str]()
+    for entry in store.entries:
+        available[entry.sku] += entry.available
+        reserved[entry.sku] += entry.reserved
+    assert counts(store) == {sku: (available[sku], reserved[sku]) for sku in store.stock}
+    assert set(available) | set(reserved) <= set(store.stock)
+    held = Counter[str]()
+    for kept in store.reservations.values():
+        held.update(dict(kept.lines) if kept.state == "held" else {})
+    assert held == +reserved
+    assert all(units >= 0 for both in counts(store).values() for units in both)
+    arrived = Counter({"apple": 8, "pear": 3})
+    for command, _ in done:
+        if isinstance(command, ReceiveStock):
+            arrived[command.sku] += command.quantity
+    assert {sku: sum(both) for sku, both in counts(store).items()} == arrived
+
+
+@given(_commands)
+def test_answers_are_counted_without_gaps(script: list[tuple[str, object, object]]) -> None:
+    """Each workflow's answers carry 1, 2, 3 ... and name the command that they answer."""
+    store, done = carried_out(script)
+    seen: dict[str, list[int]] = {}
+    for command, answer in done:
+        if isinstance(command, ReceiveStock):
+            assert answer is None
+            continue
+        assert isinstance(answer, Answer)
+        assert answer.command_id == command.command_id
+        assert answer.event_id == identity.event_id(command.command_id, type(answer).__name__)
+        seen.setdefault(answer.workflow_id, []).append(answer.sequence)
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in seen.values())
+    assert {flow: kept.sequence for flow, kept in store.reservations.items()} == {
+        flow: len(numbers) for flow, numbers in seen.items()
+    }
+
+
+@given(_commands)
+def test_ledger_has_one_entry_per_command_and_sku(script: list[tuple[str, object, object]]) -> None:
+    """The ledger's primary key holds, and the changed rows are those with entries."""
+    store, _ = carried_out(script)
+    keys = [(entry.command_id, entry.sku) for entry in store.entries]
+    assert len(keys) == len(set(keys))
+    assert {sku for _, sku in keys} == store.changed_stock
