@@ -83,7 +83,13 @@ class Bridge:
             traceparent=child_of(traceparent),
         ).to_amqp()
         backoff = _BACKOFF_FIRST
-        with bound(workflow_id=decision.workflow_id, step=command.step, message_id=command.command_id):
+        with bound(
+            workflow_id=decision.workflow_id,
+            step=command.step,
+            message_id=command.command_id,
+            correlation_id=decision.correlation_id,
+            traceparent=traceparent,
+        ):
             while True:
                 try:
                     await self._publisher.publish(

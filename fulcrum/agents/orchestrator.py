@@ -90,7 +90,13 @@ class Orchestrator:
                 log.exception("event.failed", topic=event.message.topic, offset=event.message.offset)
             await dead_letter(self._app, self._topics, event, f"{type(error).__name__}: {error}", _CONSUMER)
             return
-        with bound(workflow_id=message.workflow_id, message_id=message.event_id):
+        envelope = Envelope.from_kafka(event.message.headers)
+        with bound(
+            workflow_id=message.workflow_id,
+            message_id=message.event_id,
+            correlation_id=envelope.correlation_id,
+            traceparent=envelope.traceparent,
+        ):
             if transition is not None:
                 await self._perform(event, message, transition)
             elif isinstance(outcome, Duplicate):
