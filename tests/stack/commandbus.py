@@ -120,7 +120,10 @@ async def running(part: Running) -> AsyncIterator[asyncio.Event]:
     task = asyncio.create_task(part.run(stop))
     try:
         yield stop
-    finally:
-        stop.set()
-        async with asyncio.timeout(15):
-            await task
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    stop.set()
+    async with asyncio.timeout(15):
+        await task
