@@ -36,7 +36,6 @@ class Kafka:
 
     def __init__(self, bootstrap: str) -> None:
         self._common = {"bootstrap.servers": bootstrap, "log_level": 2}
-
         self._onlooker = self._consumer("onlooker")
 
     def _consumer(self, group: str) -> Consumer:

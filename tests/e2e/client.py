@@ -184,12 +184,11 @@ class Client:
 
 
 async def until(predicate: Callable[[], Any], what: str, within: float = 30) -> Any:
-    """The first truthy value of ``predicate``, plain or a coroutine function; it may block."""
+    """The first truthy value of ``predicate``, which may block or return an awaitable."""
 
     async def attempt() -> Any:
-        if inspect.iscoroutinefunction(predicate):
-            return await predicate()
-        return await asyncio.to_thread(predicate)
+        found = await asyncio.to_thread(predicate)
+        return await found if inspect.isawaitable(found) else found
 
     return await eventually_async(attempt, within=within, state=lambda: f"not yet: {what}")
 

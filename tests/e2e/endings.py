@@ -7,6 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from client import Client, Posted, Shelf, told
+from eventually import eventually_async
+
+from bench.invariants import Violation, check_all
+from fulcrum.saga.messages import DecisionMade
+
+_AT_REST_WITHIN = 30.0
 
 View = Mapping[str, Any]
 
@@ -39,6 +45,23 @@ async def assert_all_ended(client: Client, posted: Collection[Posted], psp: str,
         )
 
 
+def assert_journal(decisions: Iterable[DecisionMade], posted: Iterable[Posted]) -> None:
+    """Each workflow's versions come in order and without a hole; a repeated one says the same again."""
+    first: dict[str, list[DecisionMade]] = defaultdict(list)
+    for decision in decisions:
+        known = first[decision.workflow_id]
+        if decision.version <= len(known):
+            assert decision == known[decision.version - 1], (
+                f"another decision under the same version: {decision}"
+            )
+        else:
+            assert decision.version == len(known) + 1, f"a hole before {decision}"
+            known.append(decision)
+    for item in posted:
+        types = [command.type for decision in first[item.workflow_id] for command in decision.commands]
+        assert types == list(item.story.commands), f"{item.story.name} {item.workflow_id}: {types}"
+
+
 async def effects(client: Client, psp: str) -> list[dict[str, Any]]:
     """All that the provider ever did."""
     answer = await client.insist("GET", f"{psp}/v1/effects")
@@ -62,3 +85,14 @@ async def assert_stock(client: Client, shelf: Shelf, posted: Iterable[Posted]) -
     assert stock["received"] == shelf.received, stock
     assert stock["available"] == shelf.received - kept, f"{kept} units should be taken: {stock}"
     assert stock["reserved"] + stock["consumed"] == kept, f"{kept} units should be taken: {stock}"
+
+
+async def assert_sound(env: Mapping[str, str], known: Collection[Violation] = ()) -> None:
+    """Once what is on its way has arrived, every invariant holds, but for what was ``known`` to be wrong."""
+    wrong: list[Violation] = []
+
+    async def sound() -> bool:
+        wrong[:] = [violation for violation in await check_all(env) if violation not in known]
+        return not wrong
+
+    await eventually_async(sound, within=_AT_REST_WITHIN, state=lambda: wrong)

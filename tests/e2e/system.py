@@ -15,19 +15,20 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from brokers import Kafka
+from brokers import Ends, Kafka
 from eventually import eventually_async
 
 from fulcrum.localstack import Stack
 from fulcrum.localstack.postgres import create_database
 from fulcrum.localstack.running import Running, running
 from fulcrum.localstack.supervisor import RoleProcess
-from fulcrum.saga.messages import EVENT_STREAMS
+from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade
 from fulcrum.settings import Settings
+from fulcrum.wire.codec import open_codec
 from fulcrum.wire.topics import Topics
 
 #: Short waits, so that a test that provokes retries takes no longer than others.
-_QUICK = {"FULCRUM_RETRY_UNIT": "0.02", "FULCRUM_PSP_TIMEOUT": "0.5", "FULCRUM_LOG_FORMAT": "json"}
+_QUICK = {"FULCRUM_RETRY_UNIT": "0.02", "FULCRUM_PSP_TIMEOUT": "1.0", "FULCRUM_LOG_FORMAT": "json"}
 _RESTARTED_WITHIN = 45.0
 
 
@@ -97,6 +98,20 @@ class System:
 
         await eventually_async(back, within=_RESTARTED_WITHIN, state=state)
 
+    async def stop(self, name: str) -> None:
+        """End a role, so that it stays away until ``start``."""
+        await asyncio.to_thread(self.running.supervisor.stop, name)
+
+    async def start(self, name: str) -> None:
+        """Start a stopped role as it was, and wait until it is ready."""
+        env = self.role(name).env
+        role = await asyncio.to_thread(self.running.supervisor.start, name, env=env)
+
+        async def ready() -> bool:
+            return await asyncio.to_thread(role.answers)
+
+        await eventually_async(ready, within=_RESTARTED_WITHIN, state=lambda: role.log.read_text()[-3000:])
+
     async def until_all_ready(self) -> None:
         """Wait until every role says that it is ready."""
         roles = list(self.running.supervisor.roles.values())
@@ -133,6 +148,13 @@ class System:
         """A role's JSON log lines so far."""
         lines = self.role(name).log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def journal(self, since: Ends) -> list[DecisionMade]:
+        """Every decision recorded since then, repeats included; in order for each workflow."""
+        codec = await open_codec(self.settings, (DecisionMade,))
+        records = await asyncio.to_thread(self.kafka.read, [self.decisions], since)
+        decisions = [codec.decode(record.value) for record in records]
+        return [decision for decision in decisions if isinstance(decision, DecisionMade)]
 
     # --- command line -----------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 
 import pytest
-from client import connected
-from endings import assert_all_ended, assert_stock
+from client import Client, Posted, connected, until
+from endings import assert_all_ended, assert_journal, assert_sound, assert_stock
 from stories import COMPLETES, MIX, completes
 from system import System, deployed
 
@@ -19,8 +20,8 @@ _WITHIN = 120.0
 
 @pytest.fixture(scope="module")
 def shaken(stack: Stack) -> Iterator[System]:
-    """Roles whose servers are killed under them, with retries that outlast it."""
-    with deployed(stack, "outages", FULCRUM_RETRY_LIMIT="40") as found:
+    """Roles whose servers are killed under them, with retries that outlast it and never pause for long."""
+    with deployed(stack, "outages", FULCRUM_RETRY_LIMIT="40", FULCRUM_RETRY_UNIT="0.002") as found:
         yield found
 
 
@@ -30,32 +31,50 @@ async def test_a_killed_server_costs_time_and_no_order(shaken: System, server: s
     async with connected(shaken.running.api) as client:
         await shaken.until_all_ready()
         shelf = await client.stocked(_WORKFLOWS)
-        stories = [MIX[number % len(MIX)] for number in range(_WORKFLOWS)]
-        first = await client.post_all(stories[: _WORKFLOWS // 2], shelf)
+        decisions = [shaken.decisions]
+        since, before = shaken.kafka.ends(decisions), shaken.kafka.count(decisions)
         handle = shaken.stack.server(server)
-        handle.kill()
-        rest = asyncio.create_task(client.post_all(stories[_WORKFLOWS // 2 :], shelf))
+
+        posting = asyncio.create_task(
+            client.post_all((MIX[number % len(MIX)] for number in range(_WORKFLOWS)), shelf)
+        )
+        await until(lambda: shaken.kafka.count(decisions) - before >= 20, "twenty decisions are made")
+        await asyncio.to_thread(handle.kill)
         await asyncio.to_thread(handle.start)
-        posted = [*first, *await rest]
+        posted = await posting
 
         await assert_all_ended(client, posted, shaken.psp, _WITHIN)
-        await assert_stock(client, shelf, posted)
         await shaken.until_all_ready()
+        await shaken.until_idle()
+        assert_journal(await shaken.journal(since), posted)
+        await assert_stock(client, shelf, posted)
     assert shaken.dead_letters() == 0
+    await assert_sound(shaken.env)
 
 
 async def test_reads_survive_the_cache(shaken: System) -> None:
-    """Redis killed: workflows complete and can be read, from the database."""
+    """Redis killed: workflows complete and are read from the database; Redis back: from the cache again."""
     async with connected(shaken.running.api) as client:
-        shelf = await client.stocked(1)
+        shelf = await client.stocked(2)
         redis = shaken.stack.server("redis")
         redis.kill()
         try:
             posted = await client.post_all([COMPLETES], shelf)
             await assert_all_ended(client, posted, shaken.psp, _WITHIN)
-            assert (await client.workflow(posted[0].workflow_id))["freshness"]["source"] == "database"
+            assert await _source(client, posted[0]) == "database"
         finally:
             await asyncio.to_thread(redis.start)
+        posted = await client.post_all([COMPLETES], shelf)
+        await assert_all_ended(client, posted, shaken.psp, _WITHIN)
+        await until(lambda: _is_cached(client, posted[0]), "it is read from the cache")
+
+
+async def _source(client: Client, item: Posted) -> str:
+    return str((await client.workflow(item.workflow_id))["freshness"]["source"])
+
+
+async def _is_cached(client: Client, item: Posted) -> bool:
+    return await _source(client, item) == "cache"
 
 
 async def test_the_registry_is_needed_at_start_only(shaken: System) -> None:
@@ -72,15 +91,30 @@ async def test_the_registry_is_needed_at_start_only(shaken: System) -> None:
 
 
 async def test_the_provider_may_be_away_for_a_while(shaken: System) -> None:
-    """The provider killed, intents posted, the provider back: all complete, each authorised once."""
+    """No provider, intents tried in vain, the provider back: all complete, each authorised once."""
     async with connected(shaken.running.api) as client:
         shelf = await client.stocked(10)
-        restarts = shaken.kill("psp-simulator")
+        retried = await _retried(client, shaken)
+        await shaken.stop("psp-simulator")
         posted = await client.post_all([COMPLETES] * 10, shelf)
-        await shaken.until_back("psp-simulator", restarts)
+        await until(lambda: _more(client, shaken, retried + 10), "each was tried and will be again")
+        waiting = [await client.workflow(item.workflow_id) for item in posted]
+        assert {view["status"] for view in waiting} == {"running"}
+        await shaken.start("psp-simulator")
 
         await assert_all_ended(client, posted, shaken.psp, _WITHIN)
         await assert_stock(client, shelf, posted)
+
+
+async def _more(client: Client, system: System, count: int) -> bool:
+    return await _retried(client, system) >= count
+
+
+async def _retried(client: Client, system: System) -> int:
+    """How many payment commands went to a retry queue, as the payment service counts them."""
+    page = await client.insist("GET", f"{system.role('payment').url}/metrics")
+    samples = re.findall(r"^fulcrum_commands_retried_total\{.*\} (\S+)$", page.json, re.MULTILINE)
+    return int(sum(map(float, samples)))
 
 
 @pytest.mark.parametrize("token", ["pay_timeout_ok", "pay_timeout_no", "pay_flaky_2", "pay_slow_300"])
