@@ -1,0 +1,236 @@
+"""The simulated provider's scripts and its book: what a token does, and that nothing happens twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fulcrum.workers.psp_behaviour import (
+    Book,
+    Effect,
+    KeyReused,
+    NoSuchAuthorization,
+    Reaction,
+    Request,
+    WrongState,
+    authorization_body,
+    reaction,
+    refusal,
+)
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def wanted(token: str = "pay_ok", amount_minor: int = 4200, reference: str = "order 1") -> Request:
+    """What an authorization is asked for."""
+    return Request(reference, token, amount_minor, "EUR")
+
+
+def held(book: Book, key: str = "key 1") -> str:
+    """Hold an amount; the id of the hold."""
+    effect, new = book.authorize(key, wanted(), NOON)
+    assert new
+    assert effect.authorization_id is not None
+    return effect.authorization_id
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+_DO = Reaction()
+
+
+@pytest.mark.parametrize(
+    ("token", "reactions"),
+    [
+        ("pay_ok", [_DO, _DO]),
+        ("pay_declined", [_DO, _DO]),
+        ("pay_timeout_ok", [Reaction(act=True, answer=False), _DO, _DO]),
+        ("pay_timeout_no", [Reaction(act=False, answer=False), _DO, _DO]),
+        ("pay_flaky_2", [Reaction(act=False), Reaction(act=False), _DO]),
+        ("pay_flaky_0", [_DO]),
+        ("pay_slow_250", [Reaction(delay=0.25), Reaction(delay=0.25)]),
+        ("pay_flaky_", [_DO]),
+    ],
+)
+def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]) -> None:
+    """Each request under a key gets what the token says about its number."""
+    assert [reaction(token, number) for number in range(1, len(reactions) + 1)] == reactions
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        ("pay_ok", None),
+        ("pay_timeout_ok", None),
+        ("pay_timeout_no", None),
+        ("pay_flaky_3", None),
+        ("pay_slow_10", None),
+        ("pay_declined", "card_declined"),
+        ("pay_insufficient", "insufficient_funds"),
+        ("pay_flaky_", "invalid_payment_method"),
+        ("pay_slow_1x", "invalid_payment_method"),
+        ("pay_slow_1234567", "invalid_payment_method"),
+        ("4111111111111111", "invalid_payment_method"),
+        ("", "invalid_payment_method"),
+    ],
+)
+def test_token_is_good_or_refused_with_a_code(token: str, code: str | None) -> None:
+    """What is no known token is refused like an invalid card."""
+    assert refusal(token) == code
+
+
+# --- authorizations -------------------------------------------------------------------------------
+
+
+def test_authorization_is_one_effect() -> None:
+    """The book keeps all that was asked for, under its key."""
+    book = Book()
+    effect, new = book.authorize("key 1", wanted(), NOON)
+    assert new
+    assert effect == Effect(
+        id=1,
+        at="2026-03-01T12:00:00+00:00",
+        kind="authorize",
+        key="key 1",
+        reference="order 1",
+        token="pay_ok",
+        amount_minor=4200,
+        currency="EUR",
+        authorization_id=effect.authorization_id,
+    )
+    assert book.operation("key 1") is effect
+    assert authorization_body(effect) == {
+        "status": "authorized",
+        "authorization_id": effect.authorization_id,
+    }
+
+
+def test_refusal_is_an_effect_without_an_authorization() -> None:
+    """A declined request holds nothing, and says why."""
+    effect, _ = Book().authorize("key 1", wanted("pay_declined"), NOON)
+    assert (effect.kind, effect.authorization_id) == ("decline", None)
+    assert authorization_body(effect) == {"status": "declined", "code": "card_declined"}
+
+
+@pytest.mark.parametrize("token", ["pay_ok", "pay_declined"])
+def test_same_key_gets_the_same_answer(token: str) -> None:
+    """A repeat has no second effect."""
+    book = Book()
+    first, _ = book.authorize("key 1", wanted(token), NOON)
+    assert book.authorize("key 1", wanted(token), NOON) == (first, False)
+    assert book.effects == [first]
+
+
+def test_two_keys_hold_twice() -> None:
+    """The key, and nothing else, makes two requests the same."""
+    book = Book()
+    assert held(book, "key 1") != held(book, "key 2")
+    assert [effect.id for effect in book.effects] == [1, 2]
+
+
+@pytest.mark.parametrize("other", [wanted("pay_slow_1"), wanted(amount_minor=1), wanted(reference="order 2")])
+def test_key_used_for_another_request_is_an_error(other: Request) -> None:
+    """A key stands for one request for ever."""
+    book = Book()
+    held(book)
+    with pytest.raises(KeyReused):
+        book.authorize("key 1", other, NOON)
+
+
+# --- voids and captures ---------------------------------------------------------------------------
+
+
+def test_void_gives_up_once_under_any_key() -> None:
+    """What is voided stays so, whoever asks."""
+    book = Book()
+    authorization = held(book)
+    effect, new = book.void("void 1", authorization, NOON)
+    assert (effect.kind, effect.reference, effect.amount_minor, new) == ("void", "order 1", 4200, True)
+    assert book.void("void 1", authorization, NOON) == (effect, False)
+    assert book.void("void 2", authorization, NOON) == (effect, False)
+    assert [each.kind for each in book.effects] == ["authorize", "void"]
+    assert book.operation("key 1") == book.effects[0]
+
+
+def test_what_was_captured_cannot_be_voided_nor_the_reverse() -> None:
+    """The error says what the authorization is."""
+    book = Book()
+    first, second = held(book, "key 1"), held(book, "key 2")
+    book.capture("capture 1", first, NOON)
+    book.void("void 2", second, NOON)
+    with pytest.raises(WrongState, match="is captured"):
+        book.void("void 1", first, NOON)
+    with pytest.raises(WrongState, match="is voided"):
+        book.capture("capture 2", second, NOON)
+
+
+def test_what_was_never_held_cannot_be_voided() -> None:
+    """The error names the authorization."""
+    with pytest.raises(NoSuchAuthorization, match="auth_unknown"):
+        Book().void("void 1", "auth_unknown", NOON)
+
+
+def test_key_of_an_authorization_cannot_void() -> None:
+    """A key is not shared between kinds of operations, nor between authorizations."""
+    book = Book()
+    first, second = held(book, "key 1"), held(book, "key 2")
+    book.void("void 1", first, NOON)
+    with pytest.raises(KeyReused):
+        book.void("key 1", first, NOON)
+    with pytest.raises(KeyReused):
+        book.void("void 1", second, NOON)
+    with pytest.raises(KeyReused):
+        book.authorize("void 1", wanted(), NOON)
+
+
+# --- the book as a whole --------------------------------------------------------------------------
+
+
+def test_effects_are_listed_after_a_number_and_by_reference() -> None:
+    """A reader goes on where it stopped, for one business or for all."""
+    book = Book()
+    for number, reference in enumerate(["order 1", "order 2", "order 1"]):
+        book.authorize(f"key {number}", wanted(reference=reference), NOON)
+    assert [effect.id for effect in book.since(0)] == [1, 2, 3]
+    assert [effect.id for effect in book.since(1)] == [2, 3]
+    assert [effect.id for effect in book.since(1, "order 1")] == [3]
+    assert book.since(3) == []
+
+
+_operations = st.lists(
+    st.tuples(st.sampled_from(["authorize", "void", "capture"]), st.integers(0, 3), st.integers(0, 3)),
+    max_size=30,
+)
+
+
+@given(_operations, st.integers(0, 30))
+def test_book_read_back_answers_the_same(operations: list[tuple[str, int, int]], restart: int) -> None:
+    """A book that was rebuilt from its effects half way ends like one that was not."""
+    steady, restarted = Book(), Book()
+    for number, (kind, key, target) in enumerate(operations):
+        if number == restart:
+            restarted = Book(restarted.effects)
+        outcomes = [outcome(book, kind, key, target) for book in (steady, restarted)]
+        assert outcomes[0] == outcomes[1]
+    assert steady.effects == restarted.effects
+    settled = [effect.authorization_id for effect in steady.effects if effect.kind in ("void", "capture")]
+    assert len(settled) == len(set(settled))
+
+
+def outcome(book: Book, kind: str, key: int, target: int) -> object:
+    """What the book says to one operation."""
+    holds = [effect.authorization_id for effect in book.effects if effect.kind == "authorize"]
+    hold = holds[target] if target < len(holds) else "auth_unknown"
+    assert hold is not None
+    try:
+        match kind:
+            case "authorize":
+                return book.authorize(f"key {key}", wanted(), NOON)
+            case "void":
+                return book.void(f"key {key}", hold, NOON)
+        return book.capture(f"key {key}", hold, NOON)
+    except (KeyReused, NoSuchAuthorization, WrongState) as error:
+        return type(error), str(error)
