@@ -10,9 +10,9 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.agents.app import bytes_topic
-from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
+from fulcrum.agents.safety import crash_on_error, feed, read_decision
 from fulcrum.commands.publisher import CommandPublisher
-from fulcrum.errors import Corrupt, Unavailable
+from fulcrum.errors import Unavailable
 from fulcrum.saga.messages import DecisionMade, IssuedCommand
 from fulcrum.settings import Settings
 from fulcrum.telemetry.logs import bound
@@ -42,12 +42,8 @@ class Bridge:
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one decision; its commands are confirmed in the background."""
-        try:
-            decision = await read_patiently(self._codec, event)
-            if not isinstance(decision, DecisionMade):
-                raise Corrupt(f"{type(decision).__name__} is no decision")
-        except Corrupt as error:
-            await dead_letter(self._app, self._topics, event, str(error), _CONSUMER)
+        decision = await read_decision(self._app, self._topics, self._codec, event, _CONSUMER)
+        if decision is None:
             return
         if not decision.commands:
             event.ack()

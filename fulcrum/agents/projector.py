@@ -16,8 +16,8 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.agents.app import GuardedApp, bytes_topic, create_app
-from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_patiently
-from fulcrum.errors import Corrupt, Retryable
+from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_decision
+from fulcrum.errors import Retryable
 from fulcrum.readmodel import store
 from fulcrum.readmodel.cache import Cache
 from fulcrum.saga.messages import DecisionMade
@@ -52,12 +52,8 @@ class Projector:
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one decision."""
-        try:
-            decision = await read_patiently(self._codec, event)
-            if not isinstance(decision, DecisionMade):
-                raise Corrupt(f"{type(decision).__name__} is no decision")
-        except Corrupt as error:
-            await dead_letter(self._app, self._topics, event, str(error), _CONSUMER)
+        decision = await read_decision(self._app, self._topics, self._codec, event, _CONSUMER)
+        if decision is None:
             return
         await self._waiting.put((event, decision))
 

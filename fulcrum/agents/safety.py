@@ -18,6 +18,7 @@ import structlog
 from faust.types import EventT
 
 from fulcrum.errors import Corrupt, Unavailable
+from fulcrum.saga.messages import DecisionMade
 from fulcrum.telemetry import metrics
 from fulcrum.wire.codec import Codec, Message
 from fulcrum.wire.topics import Topics
@@ -85,6 +86,20 @@ async def read_patiently(codec: Codec, event: EventT[Any]) -> Message:
         except Unavailable as error:
             log.warning("registry.unavailable", error=str(error), retry_in=_RETRY_SECONDS)
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def read_decision(
+    app: faust.App, topics: Topics, codec: Codec, event: EventT[Any], consumer: str
+) -> DecisionMade | None:
+    """The decision that ``event`` holds; None when it holds none and lies in the dead-letter topic now."""
+    try:
+        decision = await read_patiently(codec, event)
+        if not isinstance(decision, DecisionMade):
+            raise Corrupt(f"{type(decision).__name__} is no decision")
+    except Corrupt as error:
+        await dead_letter(app, topics, event, str(error), consumer)
+        return None
+    return decision
 
 
 def _pairs(headers: Any) -> list[tuple[str, bytes]]:

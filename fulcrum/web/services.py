@@ -7,26 +7,18 @@ requests that need them are answered 503. Redis and RabbitMQ are used when they 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import structlog
 
 from fulcrum.commands.publisher import CommandPublisher
-from fulcrum.errors import Retryable, Unavailable
+from fulcrum.errors import Unavailable
 from fulcrum.readmodel.cache import Cache
 from fulcrum.saga.messages import IntentCreated, ReceiveStock
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import require_current
+from fulcrum.telemetry.startup import patiently
 from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
-log = structlog.get_logger()
-
-Opened = TypeVar("Opened")
-
-_WAIT_FIRST, _WAIT_LAST = 0.25, 5.0
 _CONNECT_WITHIN = 3.0
 _PING_EVERY, _PING_WITHIN = 2.0, 1.0
 
@@ -70,9 +62,9 @@ class Services:
 
     async def open(self) -> None:
         """Wait for Postgres and the registry. Misconfigured when one of them lacks what is needed."""
-        self._db = await _patiently("postgres", self._open_database)
+        self._db = await patiently("postgres", self._open_database)
         self._database_answers = True
-        self._codec = await _patiently("registry", self._open_codec)
+        self._codec = await patiently("registry", self._open_codec)
 
     def checks(self) -> dict[str, bool]:
         """What must hold for this process to take requests."""
@@ -109,15 +101,3 @@ class Services:
 
     async def _open_codec(self) -> Codec:
         return await open_codec(self.settings, (IntentCreated, ReceiveStock))
-
-
-async def _patiently(server: str, attempt: Callable[[], Awaitable[Opened]]) -> Opened:
-    """Try until ``server`` is there, with one log line a try."""
-    wait = _WAIT_FIRST
-    while True:
-        try:
-            return await attempt()
-        except Retryable as error:
-            log.warning("intake.waiting", server=server, error=str(error), retry_in=wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _WAIT_LAST)
