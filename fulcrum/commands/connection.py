@@ -10,7 +10,7 @@ from contextvars import Context
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import AMQPError, ProbableAuthenticationError
+from aiormq.exceptions import AMQPError, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
 from fulcrum.errors import Misconfigured, Unavailable
@@ -62,12 +62,13 @@ async def dial(settings: Settings, purpose: str) -> AbstractConnection:
             )
             # The tasks of a connection outlive the message at hand, so they must not log in its name.
             return await asyncio.create_task(connecting, context=Context())
-        except AMQPError as error:
-            if "not found" in str(error) and "vhost" in str(error):
-                raise Misconfigured(
-                    f"RabbitMQ at {server} has no such vhost. Create it, or check FULCRUM_RABBITMQ_URL."
-                ) from error
-            raise
+        except InvalidFrameError as error:
+            # All that the library tells of a vhost that is refused. After a restart of the broker it may
+            # also just not be up yet, so it is worth waiting for.
+            raise Unavailable(
+                f"RabbitMQ at {server} does not open that vhost: it is not up yet, does not exist, or is "
+                "not for this user. Check FULCRUM_RABBITMQ_URL."
+            ) from error
 
 
 async def hang_up(connection: AbstractConnection) -> None:
