@@ -24,7 +24,7 @@ from fulcrum.localstack.running import Running, running
 from fulcrum.localstack.supervisor import RoleProcess
 from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade
 from fulcrum.settings import Settings
-from fulcrum.wire.codec import open_codec
+from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
 #: Short waits, so that a test that provokes retries takes no longer than others.
@@ -40,6 +40,7 @@ class System:
     namespace: str
     running: Running
     kafka: Kafka
+    codec: Codec
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -65,12 +66,6 @@ class System:
     def decisions(self) -> str:
         """The topic of the journal."""
         return self.topics.stream("decisions")
-
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings of the roles."""
-        given = {f"FULCRUM_{name.upper()}": name for name in Settings.model_fields}
-        return Settings(**{given[name]: value for name, value in self.env.items() if name in given})
 
     # --- roles ------------------------------------------------------------------------------------
 
@@ -151,9 +146,8 @@ class System:
 
     async def journal(self, since: Ends) -> list[DecisionMade]:
         """Every decision recorded since then, repeats included; in order for each workflow."""
-        codec = await open_codec(self.settings, (DecisionMade,))
         records = await asyncio.to_thread(self.kafka.read, [self.decisions], since)
-        decisions = [codec.decode(record.value) for record in records]
+        decisions = [self.codec.decode(record.value) for record in records]
         return [decision for decision in decisions if isinstance(decision, DecisionMade)]
 
     # --- command line -----------------------------------------------------------------------------
@@ -176,6 +170,12 @@ class System:
         return self.kafka.count(self.topics.dlq(topic) for topic in (*self.events, self.decisions))
 
 
+def settings_of(env: Mapping[str, str]) -> Settings:
+    """The settings that a process with this environment has."""
+    names = {f"FULCRUM_{name.upper()}": name for name in Settings.model_fields}
+    return Settings(**{names[name]: value for name, value in env.items() if name in names})
+
+
 @contextmanager
 def deployed(stack: Stack, name: str, **limits: str) -> Iterator[System]:
     """A system of its own on ``stack``; ``limits`` are environment variables of its roles."""
@@ -188,6 +188,6 @@ def deployed(stack: Stack, name: str, **limits: str) -> Iterator[System]:
     with running(stack, say=print, namespace=namespace, env=env) as found:
         kafka = Kafka(found.env["FULCRUM_KAFKA_BOOTSTRAP"])
         try:
-            yield System(stack, namespace, found, kafka)
+            yield System(stack, namespace, found, kafka, asyncio.run(open_codec(settings_of(found.env))))
         finally:
             kafka.close()

@@ -13,10 +13,9 @@ from brokers import Ends, Letter, Record, send_commands
 from client import Client, Posted, until
 from endings import assert_all_ended, assert_stock
 from stories import COMPLETES, MIX
-from system import System
+from system import System, settings_of
 
 from fulcrum.saga.messages import Line, ReserveStock
-from fulcrum.wire.codec import open_codec
 
 _WITHIN = 30.0
 _NO_FRAME = b"this is no frame"
@@ -33,7 +32,7 @@ async def test_unreadable_records_go_to_the_dead_letter_topics(system: System, c
     poison = [
         Record(topic, partition, 0, stray, value, ())
         for topic in topics
-        for partition in range(system.settings.partitions)
+        for partition in range(settings_of(system.env).partitions)
         for value in (_NO_FRAME, _UNKNOWN_SCHEMA)
     ]
     poison += [Record(topic, 0, 0, stray, fine[topic].value, ()) for topic in system.events]
@@ -90,12 +89,11 @@ async def test_an_id_with_another_body_has_no_effect(system: System, client: Cli
     since = system.kafka.ends([system.decisions])
     posted = await client.post_all([COMPLETES], shelf)
     await client.until_final(posted, _WITHIN)
-    codec = await open_codec(system.settings, (ReserveStock,))
     issued = [command for decision in await system.journal(since) for command in decision.commands]
     reserve = next(command for command in issued if command.type == "ReserveStock")
-    more = replace(cast(ReserveStock, codec.decode(reserve.body)), lines=(Line(shelf.full, 2),))
+    more = replace(cast(ReserveStock, system.codec.decode(reserve.body)), lines=(Line(shelf.full, 2),))
 
-    await _send(system, Letter("inventory", codec.encode(more), reserve.command_id, reserve.type, {}))
+    await _send(system, Letter("inventory", system.codec.encode(more), reserve.command_id, reserve.type, {}))
     parked = await _parked(client, reserve.command_id)
 
     assert parked["error_class"] == "Corrupt"
