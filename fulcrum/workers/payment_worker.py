@@ -7,7 +7,7 @@ have been asked; the command is delivered again, and the first move is then to l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,6 +94,8 @@ class PaymentWorker:
             if not await self._repeat(tx, delivery):
                 raise SerializationFailure("a copy of this command is being answered by another worker")
             return None
+        if isinstance(move, Reply) and _only_counted(known, payment) and await self._repeat(tx, delivery):
+            return None
         await _write(tx, known, payment)
         if isinstance(move, Reply):
             rows = [answer_row(self._codec, self._topics, SERVICE, move.event, delivery)]
@@ -129,6 +131,11 @@ class PaymentWorker:
                     command.payment_method,
                     command.workflow_id,
                 )
+
+
+def _only_counted(known: Payment | None, payment: Payment) -> bool:
+    """Whether the answer moves nothing: then a copy that was asked at the same time may have given it."""
+    return known is not None and payment == replace(known, sequence=payment.sequence)
 
 
 async def _write(tx: Transaction, known: Payment | None, payment: Payment) -> None:
