@@ -1,0 +1,518 @@
+"""Payment commands on a real database and a real provider: one hold at most, whatever dies and repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from deliveries import (
+    CODEC,
+    CORRELATION,
+    authorize,
+    delivery,
+    emitted,
+    new_workflow,
+    outbox_rows,
+    settings_for,
+    void,
+)
+from eventually import eventually_async
+from sqlalchemy import select
+
+from fulcrum.errors import Corrupt, OutcomeUnknown, Rejected, Retryable, Unavailable
+from fulcrum.saga import identity
+from fulcrum.saga.messages import Answer, PaymentAuthorized, PaymentDeclined, PaymentVoided, StepCommand
+from fulcrum.settings import Settings
+from fulcrum.store.database import Database
+from fulcrum.wire.topics import Topics
+from fulcrum.workers.payment_moves import Authorized, Declined, Outcome, State, Voided
+from fulcrum.workers.payment_relations import PAYMENT, PAYMENTS
+from fulcrum.workers.payment_worker import PaymentWorker
+from fulcrum.workers.provider import Provider
+from fulcrum.workers.psp_simulator import PspSimulator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Died(Exception):
+    """The process ends here."""
+
+
+class Faulty(Provider):
+    """A provider connection at which the process dies, or stops until it is let go.
+
+    ``before`` and ``after`` name the calls (authorize, void, outcome_of) that die before or after they act.
+    ``held`` holds calls back before they act, until ``let_go`` is set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.calls: list[str] = []
+        self.before: set[str] = set()
+        self.after: set[str] = set()
+        self.held: set[str] = set()
+        self.let_go = asyncio.Event()
+        self.arrived = 0
+
+    async def _faulty(self, name: str, act: Coroutine[Any, Any, Any]) -> Any:
+        self.calls.append(name)
+        if name in self.before:
+            self.before.discard(name)
+            act.close()
+            raise Died(f"before {name}")
+        if name in self.held:
+            self.arrived += 1
+            await self.let_go.wait()
+        answer = await act
+        if name in self.after:
+            self.after.discard(name)
+            raise Died(f"after {name}")
+        return answer
+
+    async def authorize(
+        self, key: str, amount_minor: int, currency: str, token: str, reference: str
+    ) -> Authorized | Declined:
+        return await self._faulty(  # type: ignore[no-any-return]
+            "authorize", super().authorize(key, amount_minor, currency, token, reference)
+        )
+
+    async def void(self, authorization_id: str, key: str) -> Voided:
+        return await self._faulty("void", super().void(authorization_id, key))  # type: ignore[no-any-return]
+
+    async def outcome_of(self, key: str) -> Outcome | None:
+        return await self._faulty("outcome_of", super().outcome_of(key))  # type: ignore[no-any-return]
+
+
+class Bench:
+    """One payment service: its database, the provider, and as many processes as a test asks for."""
+
+    def __init__(self, db: Database, settings: Settings, simulator: PspSimulator) -> None:
+        self.db = db
+        self.settings = settings
+        self.simulator = simulator
+        self.providers: list[Faulty] = []
+
+    def process(self) -> tuple[PaymentWorker, Faulty]:
+        """Another worker process."""
+        provider = Faulty(self.settings)
+        self.providers.append(provider)
+        return PaymentWorker(self.db, CODEC, Topics(self.settings.namespace), provider), provider
+
+    async def handle(self, command: StepCommand) -> None:
+        """Carry ``command`` out in a process where nothing goes wrong."""
+        await self.process()[0].handle([delivery(command)])
+
+    async def told(self, workflow: str) -> list[Answer]:
+        """What was emitted, copies included."""
+        return await emitted(self.db, PAYMENTS, workflow)
+
+    async def row(self, workflow: str) -> Mapping[str, Any]:
+        """The payment as it is stored."""
+        row = await self.db.one(select(PAYMENT).where(PAYMENT.c.workflow_id == workflow))
+        assert row is not None
+        return row
+
+    def effects(self, workflow: str) -> list[str]:
+        """What really happened at the provider, in order."""
+        return [effect.kind for effect in self.simulator._book.since(0, workflow)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench(namespace: Mapping[str, str]) -> AsyncIterator[Bench]:
+    """The service of this module."""
+    simulator = PspSimulator(settings_for(namespace))
+    await simulator.start(0)
+    settings = settings_for(namespace, psp_url=f"http://127.0.0.1:{simulator.port}", psp_timeout=0.3)
+    db = await Database.open(settings.postgres_dsn, size=6)
+    running = Bench(db, settings, simulator)
+    yield running
+    for provider in running.providers:
+        await provider.close()
+    await db.close()
+    await simulator.stop()
+
+
+# --- one command ----------------------------------------------------------------------------------
+
+
+async def test_authorization_is_held_stored_and_told(bench: Bench) -> None:
+    """One effect at the provider, one row, one event that joins on to its command."""
+    command = authorize(new_workflow())
+    await bench.handle(command)
+    assert bench.effects(command.workflow_id) == ["authorize"]
+    row = await bench.row(command.workflow_id)
+    (event,) = await bench.told(command.workflow_id)
+    assert (row["state"], row["sequence"]) == (State.AUTHORIZED, 1)
+    assert event == PaymentAuthorized(
+        event_id=identity.event_id(command.command_id, "PaymentAuthorized"),
+        workflow_id=command.workflow_id,
+        sequence=1,
+        occurred_at=row["settled_at"],
+        command_id=command.command_id,
+        authorization_id=row["authorization_id"],
+        amount_minor=4200,
+        currency="EUR",
+    )
+
+
+async def test_answer_leaves_for_its_stream_with_the_commands_headers(bench: Bench) -> None:
+    """Topic, cause, correlation and trace are those of the command."""
+    command = authorize(new_workflow())
+    await bench.handle(command)
+    (row,) = await outbox_rows(bench.db, PAYMENTS, command.workflow_id)
+    assert row["topic"] == Topics(bench.settings.namespace).stream("payments")
+    headers = row["headers"]
+    assert headers["ce_type"] == "PaymentAuthorized"
+    assert headers["ce_source"] == "payment"
+    assert headers["fulcrum-causation-id"] == command.command_id
+    assert headers["fulcrum-correlation-id"] == CORRELATION
+    assert headers["traceparent"].split("-")[1] == delivery(command).headers["traceparent"].split("-")[1]
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("pay_declined", "card_declined"),
+        ("pay_insufficient", "insufficient_funds"),
+        ("4111111111111111", "invalid_payment_method"),
+    ],
+)
+async def test_refused_card_is_declined_and_no_error(bench: Bench, token: str, reason: str) -> None:
+    """A business refusal is an event with the provider's code."""
+    command = authorize(new_workflow(), token)
+    await bench.handle(command)
+    (event,) = await bench.told(command.workflow_id)
+    assert isinstance(event, PaymentDeclined)
+    assert event.reason == reason
+    assert bench.effects(command.workflow_id) == ["decline"]
+
+
+async def test_void_gives_up_the_hold(bench: Bench) -> None:
+    """The provider holds nothing, and the saga is told which authorization it was."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    await bench.handle(void(workflow))
+    authorized, voided = await bench.told(workflow)
+    assert isinstance(authorized, PaymentAuthorized)
+    assert isinstance(voided, PaymentVoided)
+    assert (voided.sequence, voided.authorization_id) == (2, authorized.authorization_id)
+    assert bench.effects(workflow) == ["authorize", "void"]
+
+
+async def test_second_attempt_after_a_refusal_is_a_new_request(bench: Bench) -> None:
+    """Another logical attempt may succeed, and counts on."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow, "pay_declined"))
+    await bench.handle(authorize(workflow, "pay_ok", attempt=2))
+    assert [(type(e), e.sequence) for e in await bench.told(workflow)] == [
+        (PaymentDeclined, 1),
+        (PaymentAuthorized, 2),
+    ]
+    assert bench.effects(workflow) == ["decline", "authorize"]
+
+
+async def test_another_amount_for_what_is_held_is_rejected(bench: Bench) -> None:
+    """Nothing is asked, nothing is emitted, and the command is for a person to see."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    for _ in range(2):
+        with pytest.raises(Rejected, match="void it first"):
+            await bench.handle(authorize(workflow, attempt=2, amount_minor=9900))
+    assert len(await bench.told(workflow)) == 1
+    assert bench.effects(workflow) == ["authorize"]
+
+
+# --- repeats --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", ["pay_ok", "pay_declined"])
+async def test_duplicate_gets_the_first_answer_again(bench: Bench, token: str) -> None:
+    """One effect, and the very same message out again for each copy."""
+    command = authorize(new_workflow(), token)
+    for _ in range(3):
+        await bench.handle(command)
+    assert len(bench.effects(command.workflow_id)) == 1
+    first, *others = await outbox_rows(bench.db, PAYMENTS, command.workflow_id)
+    assert len(others) == 2
+    for other in others:
+        assert {**other, "id": first["id"], "created_at": None} == {**first, "created_at": None}
+
+
+async def test_duplicate_void_gives_up_once(bench: Bench) -> None:
+    """The second copy asks the provider nothing."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    await bench.handle(void(workflow))
+    worker, provider = bench.process()
+    await worker.handle([delivery(void(workflow))])
+    assert provider.calls == []
+    assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 2]
+
+
+async def test_duplicate_after_a_void_still_gets_its_own_answer(bench: Bench) -> None:
+    """A late copy of an answered authorization repeats what was said then, fence or not."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    await bench.handle(void(workflow))
+    await bench.handle(authorize(workflow))
+    first, _, again = await bench.told(workflow)
+    assert first == again
+    assert bench.effects(workflow) == ["authorize", "void"]
+
+
+async def test_two_copies_at_once_have_one_effect(bench: Bench) -> None:
+    """Eight processes with the same command: one hold, and one event however often it is told."""
+    command = authorize(new_workflow())
+
+    async def insist() -> None:
+        worker, _ = bench.process()
+        while True:
+            try:
+                return await worker.handle([delivery(command)])
+            except Retryable:
+                continue
+
+    await asyncio.gather(*(insist() for _ in range(8)))
+    events = await bench.told(command.workflow_id)
+    assert len(events) == 8
+    assert len(set(events)) == 1
+    assert bench.effects(command.workflow_id) == ["authorize"]
+
+
+async def test_same_id_with_another_body_is_refused(bench: Bench) -> None:
+    """A command id stands for one body for ever."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    with pytest.raises(Corrupt, match="another body"):
+        await bench.handle(authorize(workflow, amount_minor=1))
+    assert len(await bench.told(workflow)) == 1
+
+
+# --- death ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", ["pay_ok", "pay_declined"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_death_around_the_providers_call_has_one_effect(bench: Bench, moment: str, token: str) -> None:
+    """Claimed and not asked, or asked and not told: the next process looks first, and ends it."""
+    command = authorize(new_workflow(), token)
+    worker, provider = bench.process()
+    getattr(provider, moment).add("authorize")
+    with pytest.raises(Died):
+        await worker.handle([delivery(command)])
+    assert await bench.told(command.workflow_id) == []
+    assert (await bench.row(command.workflow_id))["state"] == State.AUTHORIZING
+    worker, provider = bench.process()
+    await worker.handle([delivery(command)])
+    assert provider.calls == (["outcome_of", "authorize"] if moment == "before" else ["outcome_of"])
+    assert len(bench.effects(command.workflow_id)) == 1
+    assert [event.sequence for event in await bench.told(command.workflow_id)] == [1]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_death_around_the_void_gives_up_once(bench: Bench, moment: str) -> None:
+    """A void that died is looked up, and asked for again only when the provider did not hear it."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    worker, provider = bench.process()
+    getattr(provider, moment).add("void")
+    with pytest.raises(Died):
+        await worker.handle([delivery(void(workflow))])
+    assert (await bench.row(workflow))["state"] == State.VOIDING
+    worker, provider = bench.process()
+    await worker.handle([delivery(void(workflow))])
+    assert provider.calls == (["outcome_of", "void"] if moment == "before" else ["outcome_of"])
+    assert bench.effects(workflow) == ["authorize", "void"]
+    assert [type(event) for event in await bench.told(workflow)] == [PaymentAuthorized, PaymentVoided]
+
+
+async def test_death_at_every_call_in_turn_still_ends(bench: Bench) -> None:
+    """A process that dies at each step of the way holds the amount once and answers once."""
+    command = authorize(new_workflow())
+    for moment, call in [("after", "authorize"), ("before", "outcome_of"), ("after", "outcome_of")]:
+        worker, provider = bench.process()
+        getattr(provider, moment).add(call)
+        with pytest.raises(Died):
+            await worker.handle([delivery(command)])
+    await bench.handle(command)
+    assert bench.effects(command.workflow_id) == ["authorize"]
+    assert len(await bench.told(command.workflow_id)) == 1
+
+
+# --- a provider that is late, lost or broken ------------------------------------------------------
+
+
+async def test_silence_that_acted_is_found_out(bench: Bench) -> None:
+    """``pay_timeout_ok``: no answer, but the hold is there; the retry finds it and holds no second one."""
+    command = authorize(new_workflow(), "pay_timeout_ok")
+    with pytest.raises(OutcomeUnknown):
+        await bench.handle(command)
+    worker, provider = bench.process()
+    await worker.handle([delivery(command)])
+    assert provider.calls == ["outcome_of"]
+    assert bench.effects(command.workflow_id) == ["authorize"]
+    assert isinstance((await bench.told(command.workflow_id))[0], PaymentAuthorized)
+
+
+async def test_silence_that_did_nothing_is_found_out(bench: Bench) -> None:
+    """``pay_timeout_no``: no answer and no hold; the retry looks, and then asks again."""
+    command = authorize(new_workflow(), "pay_timeout_no")
+    with pytest.raises(OutcomeUnknown):
+        await bench.handle(command)
+    worker, provider = bench.process()
+    await worker.handle([delivery(command)])
+    assert provider.calls == ["outcome_of", "authorize"]
+    assert bench.effects(command.workflow_id) == ["authorize"]
+
+
+async def test_provider_that_stumbles_twice_is_retried(bench: Bench) -> None:
+    """``pay_flaky_2``: two tries fail as Unavailable, the third one holds."""
+    command = authorize(new_workflow(), "pay_flaky_2")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="503"):
+            await bench.handle(command)
+        assert bench.effects(command.workflow_id) == []
+    await bench.handle(command)
+    assert bench.effects(command.workflow_id) == ["authorize"]
+    assert len(await bench.told(command.workflow_id)) == 1
+
+
+async def test_provider_still_at_it_is_asked_later(bench: Bench) -> None:
+    """A slow request that outlived our patience is no reason to send another one."""
+    command = authorize(new_workflow(), "pay_slow_900")
+    with pytest.raises(OutcomeUnknown):
+        await bench.handle(command)
+    worker, provider = bench.process()
+    with pytest.raises(OutcomeUnknown, match="operation_in_progress"):
+        await worker.handle([delivery(command)])
+    assert provider.calls == ["outcome_of"]
+
+    async def handled() -> bool:
+        await worker.handle([delivery(command)])
+        return True
+
+    await eventually_async(handled, within=5)
+    assert "authorize" not in provider.calls
+    assert bench.effects(command.workflow_id) == ["authorize"]
+
+
+async def test_provider_that_cannot_be_reached_is_unavailable(bench: Bench) -> None:
+    """The error names the address; the command goes through once the provider is there."""
+    command = authorize(new_workflow())
+    settings = bench.settings.model_copy(update={"psp_url": "http://127.0.0.1:1"})
+    provider = Provider(settings)
+    worker = PaymentWorker(bench.db, CODEC, Topics(settings.namespace), provider)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 "):
+        await worker.handle([delivery(command)])
+    await provider.close()
+    await bench.handle(command)
+    assert bench.effects(command.workflow_id) == ["authorize"]
+
+
+async def test_new_attempt_waits_while_the_first_is_open(bench: Bench) -> None:
+    """The newer command leaves no trace until the older one has its outcome."""
+    workflow = new_workflow()
+    with pytest.raises(OutcomeUnknown):
+        await bench.handle(authorize(workflow, "pay_timeout_no"))
+    with pytest.raises(Retryable, match="attempt 1"):
+        await bench.handle(authorize(workflow, attempt=2))
+    await bench.handle(authorize(workflow, "pay_timeout_no"))
+    await bench.handle(authorize(workflow, attempt=2))
+    assert bench.effects(workflow) == ["authorize"]
+    first, second = await bench.told(workflow)
+    assert isinstance(first, PaymentAuthorized)
+    assert isinstance(second, PaymentAuthorized)
+    assert first.authorization_id == second.authorization_id
+    assert (first.sequence, second.sequence) == (1, 2)
+
+
+# --- the fence ------------------------------------------------------------------------------------
+
+
+async def test_void_first_leaves_a_fence(bench: Bench) -> None:
+    """A void that overtakes its authorization is answered, and the authorization holds nothing."""
+    workflow = new_workflow()
+    worker, provider = bench.process()
+    await worker.handle([delivery(void(workflow)), delivery(authorize(workflow))])
+    assert provider.calls == []
+    voided, declined = await bench.told(workflow)
+    assert isinstance(voided, PaymentVoided)
+    assert isinstance(declined, PaymentDeclined)
+    assert (voided.authorization_id, declined.reason, declined.sequence) == (None, "fenced", 2)
+
+
+async def test_void_of_an_unknown_outcome_gives_up_what_it_finds(bench: Bench) -> None:
+    """After a silence that acted, the void finds the hold, gives it up, and the copy is fenced."""
+    workflow = new_workflow()
+    command = authorize(workflow, "pay_timeout_ok")
+    with pytest.raises(OutcomeUnknown):
+        await bench.handle(command)
+    await bench.handle(void(workflow))
+    await bench.handle(command)
+    assert bench.effects(workflow) == ["authorize", "void"]
+    voided, declined = await bench.told(workflow)
+    assert isinstance(voided, PaymentVoided)
+    assert voided.authorization_id is not None
+    assert isinstance(declined, PaymentDeclined)
+    assert declined.reason == "fenced"
+
+
+async def test_hold_that_arrives_after_the_void_is_given_up(bench: Bench) -> None:
+    """The request was on its way while the void was answered: what it holds is voided, then declined."""
+    workflow = new_workflow()
+    worker, provider = bench.process()
+    provider.held.add("authorize")
+    late = asyncio.create_task(worker.handle([delivery(authorize(workflow))]))
+    await eventually_async(lambda: _true(provider.arrived == 1), within=5)
+    await bench.handle(void(workflow))
+    assert bench.effects(workflow) == []
+    provider.let_go.set()
+    await late
+    assert bench.effects(workflow) == ["authorize", "void"]
+    voided, declined = await bench.told(workflow)
+    assert isinstance(voided, PaymentVoided)
+    assert isinstance(declined, PaymentDeclined)
+    assert (voided.sequence, declined.sequence) == (1, 2)
+
+
+async def test_copies_on_both_sides_of_a_void_tell_one_answer(bench: Bench) -> None:
+    """Two copies of an authorization that both end behind the fence: one event, one number."""
+    workflow = new_workflow()
+    first, first_provider = bench.process()
+    first_provider.held.add("authorize")
+    late = asyncio.create_task(first.handle([delivery(authorize(workflow))]))
+    await eventually_async(lambda: _true(first_provider.arrived == 1), within=5)
+    await bench.handle(void(workflow))
+    await bench.handle(authorize(workflow))
+    first_provider.let_go.set()
+    await late
+    assert bench.effects(workflow) == ["authorize", "void"]
+    voided, declined, again = await bench.told(workflow)
+    assert isinstance(voided, PaymentVoided)
+    assert declined == again
+    assert (await bench.row(workflow))["sequence"] == 2
+
+
+async def test_copy_that_is_overtaken_by_the_next_attempt_tells_one_answer(bench: Bench) -> None:
+    """A copy that learns of the refusal after the next attempt began repeats the refusal."""
+    workflow = new_workflow()
+    command = authorize(workflow, "pay_declined")
+    slow, provider = bench.process()
+    provider.held.add("authorize")
+    late = asyncio.create_task(slow.handle([delivery(command)]))
+    await eventually_async(lambda: _true(provider.arrived == 1), within=5)
+    await bench.handle(command)
+    await bench.handle(authorize(workflow, attempt=2))
+    provider.let_go.set()
+    await late
+    refused, held, again = await bench.told(workflow)
+    assert isinstance(refused, PaymentDeclined)
+    assert isinstance(held, PaymentAuthorized)
+    assert again == refused
+
+
+async def _true(value: bool) -> bool:
+    return value
