@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Text, bindparam, select, update
+from sqlalchemy import BigInteger, Text, bindparam, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.commands.delivery import Delivery
@@ -68,11 +68,12 @@ _WRITE_STOCK = (
     .where(STOCK.c.sku == _given.c.sku, STOCK.c.version == _given.c.version)
 )
 _insert_reservations = insert_rows(RESERVATIONS, _RESERVED, order_by=("workflow_id",))
-# The sequence is the reservation's version: a row that moved on meanwhile is not overwritten.
+# The sequence is the reservation's version: a row that is not where it was read is not overwritten.
 _WRITE_RESERVATIONS = _insert_reservations.on_conflict_do_update(
     index_elements=[RESERVATIONS.c.workflow_id],
     set_={name: _insert_reservations.excluded[name] for name in _RESERVED if name != "workflow_id"},
-    where=RESERVATIONS.c.sequence == _insert_reservations.excluded.sequence - 1,
+    where=RESERVATIONS.c.sequence
+    == _insert_reservations.excluded.sequence - bindparam("answers", type_=BigInteger),
 )
 _NEW_LINES = insert_rows(RESERVATION_LINES, _HELD)
 _NEW_ENTRIES = insert_rows(LEDGER, _ENTERED)
@@ -160,9 +161,13 @@ async def _write_reservations(tx: Transaction, room: Stockroom, now: datetime) -
     kept = [room.reservations[workflow] for workflow in sorted(room.changed_reservations)]
     if not kept:
         return
-    rows = [{**{n: getattr(r, n) for n in _RESERVED if n != "changed_at"}, "changed_at": now} for r in kept]
-    if await tx.execute(_WRITE_RESERVATIONS, arrays(_RESERVED, rows)) != len(rows):
-        raise SerializationFailure("a reservation was changed by another transaction meanwhile")
+    # Almost always one statement: a workflow seldom has two commands in a batch.
+    for answers in sorted(set(room.changed_reservations.values())):
+        same = [r for r in kept if room.changed_reservations[r.workflow_id] == answers]
+        rows = [{**{n: getattr(r, n) for n in _RESERVED[:-1]}, "changed_at": now} for r in same]
+        written = await tx.execute(_WRITE_RESERVATIONS, {**arrays(_RESERVED, rows), "answers": answers})
+        if written != len(rows):
+            raise SerializationFailure("a reservation was changed by another transaction meanwhile")
     lines = [
         {"workflow_id": r.workflow_id, "sku": sku, "quantity": quantity}
         for r in kept

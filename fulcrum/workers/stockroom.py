@@ -7,6 +7,7 @@ it back under the versions it was read with.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -84,7 +85,8 @@ class Stockroom:
         self.stock = {each.sku: each for each in stock}
         self.reservations = {each.workflow_id: each for each in reservations}
         self.changed_stock: set[str] = set()
-        self.changed_reservations: set[str] = set()
+        #: How many answers each reservation got, so that it was read at its sequence less these.
+        self.changed_reservations: Counter[str] = Counter()
         self.new_holds: set[str] = set()
         self.entries: list[Entry] = []
         self._now = now
@@ -168,7 +170,7 @@ class Stockroom:
             reason=reason,
         )
         self.reservations[command.workflow_id] = kept
-        self.changed_reservations.add(command.workflow_id)
+        self.changed_reservations[command.workflow_id] += 1
         return kept
 
     def _common(self, command: StepCommand, kept: Reservation, event: type[Answer]) -> dict[str, Any]:
