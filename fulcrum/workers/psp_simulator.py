@@ -201,9 +201,9 @@ async def _wanted(request: web.Request) -> Request:
     if not isinstance(body, dict):
         raise _bad_request("the body must be a JSON object")
     for name, kind in (("amount_minor", int), ("currency", str), ("token", str), ("reference", str)):
-        if type(body.get(name)) is not kind or not body[name]:
+        if type(body.get(name)) is not kind or body[name] == "":
             raise _bad_request(f"{name}: {body.get(name)!r} is no {kind.__name__}, or empty")
-    if body["amount_minor"] < 0:
+    if body["amount_minor"] < 1:
         raise _bad_request(f"amount_minor: {body['amount_minor']} is below 1")
     return Request(body["reference"], body["token"], body["amount_minor"], body["currency"])
 
