@@ -1,7 +1,7 @@
 """Post intents at a rate or by a number of users, and see when each workflow ends.
 
 An end is the arrival of the workflow's final decision, read off the decisions topic by a thread of this
-process: no polling of the API stands between the system and the clock.
+process: neither polling of the API nor the broker's idea of the time stands between the system and the clock.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import uuid4
 
 import aiohttp
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.figures import schedule
+from bench.violation import Violation
+from fulcrum.errors import FulcrumError, Unavailable
 from fulcrum.readmodel.projection import FINAL
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.wire.codec import Codec
@@ -25,16 +29,42 @@ from fulcrum.wire.topics import Topics
 _DRAIN_WITHIN = 120.0
 _STOCK_WITHIN = 30.0
 _CONNECTIONS = 256
+_POLL_SECONDS = 0.1
+_AT_ONCE = 16
+_ASKED = 500
+
+_T = TypeVar("_T")
+
+
+async def each_of(items: Iterable[_T], act: Callable[[_T], Awaitable[None]]) -> None:
+    """Await ``act`` for every item, few at once."""
+    free = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(item: _T) -> None:
+        async with free:
+            await act(item)
+
+    await asyncio.gather(*(one(item) for item in items))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """When a final decision arrived: by this process's clock (perf_counter), and by the calendar's."""
+
+    at: float
+    wall: datetime
+    decision: DecisionMade
 
 
 @dataclass
 class Sent:
-    """One intent: when it was due, when it was answered, when its workflow ended (perf_counter seconds)."""
+    """One intent: when it was due, sent, answered (perf_counter seconds), and how its workflow ended."""
 
     due: float
     sent: float
     accepted: float | None = None
-    ended: float | None = None
+    workflow_id: str | None = None
+    end: End | None = None
 
 
 @dataclass
@@ -46,6 +76,11 @@ class Load:
     sent: list[Sent] = field(default_factory=list)
     refused: int = 0
 
+    @property
+    def ended(self) -> list[Sent]:
+        """Those whose workflow has ended."""
+        return [each for each in self.sent if each.end is not None]
+
 
 class Ends:
     """Watches the decisions topic in a thread and wakes whoever waits for a workflow's end."""
@@ -54,13 +89,13 @@ class Ends:
         self._codec = codec
         self._loop = loop
         self._stop = threading.Event()
-        self._at: dict[str, float] = {}
-        self._waiting: dict[str, asyncio.Future[float]] = {}
+        self._ends: dict[str, End] = {}
+        self._waiting: dict[str, asyncio.Future[End]] = {}
         self._consumer = Consumer(
             {
                 "bootstrap.servers": env["FULCRUM_KAFKA_BOOTSTRAP"],
                 "group.id": "bench",
-                "fetch.wait.max.ms": 20,
+                "enable.auto.commit": False,
             }
         )
         topic = Topics(env["FULCRUM_NAMESPACE"]).stream("decisions")
@@ -73,11 +108,11 @@ class Ends:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def of(self, workflow_id: str) -> asyncio.Future[float]:
-        """A future of the moment at which the workflow's final decision arrived."""
+    def of(self, workflow_id: str) -> asyncio.Future[End]:
+        """A future of the arrival of the workflow's final decision."""
         future = self._waiting.setdefault(workflow_id, self._loop.create_future())
-        if workflow_id in self._at and not future.done():
-            future.set_result(self._at[workflow_id])
+        if workflow_id in self._ends and not future.done():
+            future.set_result(self._ends[workflow_id])
         return future
 
     def close(self) -> None:
@@ -88,19 +123,25 @@ class Ends:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for message in self._consumer.consume(100, 0.02):
-                now, value = time.perf_counter(), message.value()
-                if message.error() or value is None:
-                    continue
-                decision = self._codec.decode(value)
-                if isinstance(decision, DecisionMade) and decision.status in FINAL:
-                    self._loop.call_soon_threadsafe(self._ended, decision.workflow_id, now)
+            # One at a time: a poll returns at once, while reading many waits for all of them or the timeout.
+            message = self._consumer.poll(_POLL_SECONDS)
+            now, wall = time.perf_counter(), datetime.now(UTC)
+            if message is None or message.error():
+                continue
+            try:
+                decision = self._codec.decode(message.value() or b"")
+            except FulcrumError:
+                # Somebody else's test of poisonous records; the dead-letter topic accounts for it.
+                continue
+            if isinstance(decision, DecisionMade) and decision.status in FINAL:
+                self._loop.call_soon_threadsafe(self._ended, End(now, wall, decision))
 
-    def _ended(self, workflow_id: str, at: float) -> None:
-        self._at.setdefault(workflow_id, at)
+    def _ended(self, end: End) -> None:
+        workflow_id = end.decision.workflow_id
+        self._ends.setdefault(workflow_id, end)
         future = self._waiting.get(workflow_id)
         if future is not None and not future.done():
-            future.set_result(at)
+            future.set_result(end)
 
 
 class Generator:
@@ -122,22 +163,45 @@ class Generator:
         await self._session.close()
 
     async def stock(self, units: int) -> None:
-        """Receive ``units`` of every SKU, and wait until they are there."""
-        for sku in self._skus:
-            url = f"{self._api}/v1/stock/{sku}/receipts"
-            body = {"quantity": units, "reference": "bench"}
-            async with self._session.post(url, json=body, headers={"Idempotency-Key": sku}) as answer:
-                answer.raise_for_status()
-        deadline = time.perf_counter() + _STOCK_WITHIN
-        for sku in self._skus:
-            while not await self._in_stock(sku):
-                if time.perf_counter() > deadline:
-                    raise TimeoutError(f"no stock of {sku} after {_STOCK_WITHIN:g} s")
-                await asyncio.sleep(0.1)
+        """Receive ``units`` of every SKU and wait until they are there. Unavailable when they do not come."""
+        try:
+            await each_of(self._skus, lambda sku: self._receive(sku, units))
+            async with asyncio.timeout(_STOCK_WITHIN):
+                await each_of(self._skus, self._until_in_stock)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(
+                f"{self._api} did not bring {len(self._skus)} SKUs into stock within {_STOCK_WITHIN:g} s "
+                f"({str(error) or type(error).__name__}); are all roles running?"
+            ) from error
 
-    async def _in_stock(self, sku: str) -> bool:
-        async with self._session.get(f"{self._api}/v1/stock/{sku}") as answer:
-            return answer.status == 200
+    async def _receive(self, sku: str, units: int) -> None:
+        url, body = f"{self._api}/v1/stock/{sku}/receipts", {"quantity": units, "reference": "bench"}
+        async with self._session.post(url, json=body, headers={"Idempotency-Key": sku}) as answer:
+            answer.raise_for_status()
+
+    async def _until_in_stock(self, sku: str) -> None:
+        while True:
+            async with self._session.get(f"{self._api}/v1/stock/{sku}") as answer:
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(0.1)
+
+    async def disagreements(self, load: Load) -> list[Violation]:
+        """Ended workflows, evenly picked, of which the query API says something else than the journal did."""
+        step = max(1, len(load.ended) // _ASKED)
+        found: list[Violation] = []
+
+        async def ask(each: Sent) -> None:
+            assert each.end is not None
+            url = f"{self._api}/v1/workflows/{each.workflow_id}"
+            async with self._session.get(url, params={"min_version": each.end.decision.version}) as answer:
+                told = (await answer.json()).get("status", answer.status)
+            if told != each.end.decision.status:
+                detail = f"API {told}, journal {each.end.decision.status}"
+                found.append(Violation("the query API tells the end", str(each.workflow_id), detail))
+
+        await each_of(load.ended[::step], ask)
+        return found
 
     async def open_loop(self, rate: float, duration: float) -> Load:
         """Send at ``rate`` a second for ``duration`` seconds, whatever the answers do."""
@@ -190,9 +254,9 @@ class Generator:
                 if answer.status != 202:
                     load.refused += 1
                     return
-                workflow_id = (await answer.json())["workflow_id"]
+                record.workflow_id = str((await answer.json())["workflow_id"])
         except (aiohttp.ClientError, TimeoutError):
             load.refused += 1
             return
         record.accepted = time.perf_counter()
-        record.ended = await self._ends.of(workflow_id)
+        record.end = await self._ends.of(record.workflow_id)

@@ -1,0 +1,91 @@
+"""Do those agree that Fulcrum does not own: the payment provider, the cache, the queues?"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import Counter, defaultdict
+
+import aio_pika
+import redis
+
+from bench.in_postgres import rows
+from bench.violation import Env, Violation
+from fulcrum.commands.retry import LEVELS
+from fulcrum.commands.topology import Topology
+from fulcrum.saga.messages import SERVICES
+
+_HTTP_WITHIN = 30.0
+#: A live run may stay in the cache for so long (milliseconds) after its next version was lost with Redis.
+_LAPSES_SOON = 35_000
+
+
+def provider(env: Env) -> list[Violation]:
+    """One effect per key, nothing outside a run, and it holds exactly what completed runs say it does."""
+    url = f"{env['FULCRUM_PSP_URL']}/v1/effects"
+    with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:
+        effects = json.load(answer)["effects"]
+    keys = Counter(effect["key"] for effect in effects)
+    found = [Violation("one effect per key", key, f"{n} effects") for key, n in keys.items() if n > 1]
+    done: dict[str, Counter[str]] = defaultdict(Counter)
+    amounts: dict[str, tuple[int, str]] = {}
+    for effect in effects:
+        done[effect["reference"]][effect["kind"]] += 1
+        if effect["kind"] == "authorize":
+            amounts[effect["reference"]] = (effect["amount_minor"], effect["currency"])
+    query = "SELECT workflow_id::text, status, amount_minor, currency FROM read_model.workflow_runs"
+    runs = {row["workflow_id"]: row for row in rows(env, query)}
+    found += [
+        Violation("the provider acts for runs only", workflow, _counted(done[workflow]))
+        for workflow in sorted(done.keys() - runs.keys())
+    ]
+    for workflow, run in runs.items():
+        kinds = done[workflow]
+        held = kinds["authorize"] - kinds["void"]
+        if kinds["authorize"] > 1 or held != (1 if run["status"] == "completed" else 0):
+            detail = f"{run['status']}: {_counted(kinds)}"
+            found.append(Violation("the provider holds what the run says", workflow, detail))
+        if workflow in amounts and amounts[workflow] != (run["amount_minor"], run["currency"]):
+            found.append(Violation("the amount is the intent's", workflow, str(amounts[workflow])))
+    return found
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())) or "nothing"
+
+
+def cache(env: Env) -> list[Violation]:
+    """The cache may lack a run, but what it shows is what the database has."""
+    stored = rows(env, "SELECT workflow_id::text, version FROM read_model.workflow_runs")
+    versions = {row["workflow_id"]: row["version"] for row in stored}
+    prefix = f"{env['FULCRUM_NAMESPACE']}:run:"
+    found = []
+    with redis.Redis.from_url(env["FULCRUM_REDIS_URL"]) as client:
+        for key in client.scan_iter(f"{prefix}*", count=1000):
+            workflow = key.decode().removeprefix(prefix)
+            cached, there = int(client.hget(key, "version") or 0), versions.get(workflow, 0)
+            if cached > there:
+                detail = f"cached {cached}, stored {there}"
+                found.append(Violation("the cache is never ahead", workflow, detail))
+            elif 0 < cached < there and client.pttl(key) > _LAPSES_SOON:
+                detail = f"cached {cached}, stored {there}"
+                found.append(Violation("the cache is not left behind", workflow, detail))
+    return found
+
+
+async def queues(env: Env) -> list[Violation]:
+    """No command waits: not for its service, not for a retry, not to be taken aside."""
+    names = Topology(env["FULCRUM_NAMESPACE"])
+    wanted = [
+        *(names.queue(service) for service in SERVICES),
+        *(names.retry(level.name) for level in LEVELS),
+        *(names.parked_queue(service) for service in SERVICES),
+    ]
+    found = []
+    async with await aio_pika.connect(env["FULCRUM_RABBITMQ_URL"], timeout=_HTTP_WITHIN) as connection:
+        channel = await connection.channel()
+        for name in wanted:
+            queue = await channel.declare_queue(name, passive=True)
+            if waiting := queue.declaration_result.message_count:
+                found.append(Violation("no command waits", name, f"{waiting} messages"))
+    return found

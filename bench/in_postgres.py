@@ -1,0 +1,128 @@
+"""Do the services' own tables agree with one another, and with what the read model says?
+
+Each query answers with what is wrong: a subject, and what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extras
+
+from bench.violation import Env, Violation
+
+QUERIES: Mapping[str, str] = {
+    "every intent has ended": """
+        SELECT i.workflow_id, coalesce(r.status, 'not projected')
+        FROM intake.intents i LEFT JOIN read_model.workflow_runs r USING (workflow_id)
+        WHERE r.status IS NULL OR r.status NOT IN ('completed', 'cancelled')""",
+    "every run has its intent": """
+        SELECT r.workflow_id, format('%s %s %s', r.intent_id, r.amount_minor, r.currency)
+        FROM read_model.workflow_runs r LEFT JOIN intake.intents i USING (workflow_id)
+        WHERE (i.intent_id, i.amount_minor, i.currency) IS DISTINCT FROM
+              (r.intent_id, r.amount_minor, r.currency)""",
+    "versions are dense": """
+        SELECT r.workflow_id, format('version %s, %s entries up to %s', r.version, count(t), max(t.version))
+        FROM read_model.workflow_runs r LEFT JOIN read_model.timeline t USING (workflow_id)
+        GROUP BY r.workflow_id, r.version
+        HAVING count(t) <> r.version OR max(t.version) IS DISTINCT FROM r.version""",
+    "a final status never changes": """
+        SELECT workflow_id, format('version %s: %s to %s', version, status_before, status)
+        FROM read_model.timeline
+        WHERE status_before IN ('completed', 'cancelled') AND status <> status_before""",
+    "a completed run holds its lines, no other run holds any": """
+        WITH wanted AS (
+            SELECT r.workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
+            FROM read_model.workflow_runs r, json_array_elements(r.lines) l
+            WHERE r.status = 'completed' GROUP BY 1, 2),
+        held AS (
+            SELECT workflow_id, sku, quantity
+            FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
+            WHERE state = 'held')
+        SELECT workflow_id, format('%s: wants %s, holds %s', sku, w.quantity, h.quantity)
+        FROM wanted w FULL JOIN held h USING (workflow_id, sku)
+        WHERE w.quantity IS DISTINCT FROM h.quantity""",
+    "what is reserved is what runs hold": """
+        SELECT sku, format('reserved %s, held %s', s.reserved, h.quantity)
+        FROM inventory.stock s FULL JOIN (
+            SELECT sku, sum(quantity) AS quantity
+            FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
+            WHERE state = 'held' GROUP BY sku) h USING (sku)
+        WHERE coalesce(s.reserved, 0) <> coalesce(h.quantity, 0)""",
+    "stock equals its ledger": """
+        SELECT sku, format('stock %s/%s/%s, ledger %s/%s/%s',
+                           s.available, s.reserved, s.consumed, l.available, l.reserved, l.consumed)
+        FROM inventory.stock s FULL JOIN (
+            SELECT sku, sum(available) available, sum(reserved) reserved, sum(consumed) consumed
+            FROM inventory.ledger GROUP BY sku) l USING (sku)
+        WHERE (s.available, s.reserved, s.consumed) IS DISTINCT FROM
+              (l.available::bigint, l.reserved::bigint, l.consumed::bigint)
+           OR s.available < 0 OR s.reserved < 0 OR s.consumed < 0""",
+    "received equals available, reserved and consumed": """
+        SELECT sku, format('received %s, there are %s', received, available + reserved + consumed)
+        FROM inventory.stock LEFT JOIN (
+            SELECT sku, sum(available) received FROM inventory.ledger WHERE kind = 'receive' GROUP BY sku
+        ) l USING (sku)
+        WHERE coalesce(received, 0) <> available + reserved + consumed""",
+    "every receipt is in the ledger": """
+        SELECT r.command_id, format('%s %s, ledger %s', r.sku, r.quantity, l.available)
+        FROM intake.receipts r LEFT JOIN inventory.ledger l
+          ON l.command_id = r.command_id AND l.sku = r.sku AND l.kind = 'receive'
+        WHERE l.available IS DISTINCT FROM r.quantity""",
+    "payments ended as their runs did": """
+        SELECT workflow_id, format('%s with a payment that is %s',
+                                   coalesce(r.status, 'no run'), coalesce(p.state, 'missing'))
+        FROM read_model.workflow_runs r FULL JOIN payments.payments p USING (workflow_id)
+        WHERE r.status IS NULL
+           OR (r.status = 'completed' AND p.state IS DISTINCT FROM 'authorized')
+           OR (r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided'))""",
+    "payments are of the intent's amount": """
+        SELECT p.workflow_id, format('asked for %s %s', p.amount_minor, p.currency)
+        FROM payments.payments p JOIN intake.intents i USING (workflow_id)
+        WHERE p.authorize_key IS NOT NULL
+          AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)""",
+    "outboxes are empty": """
+        SELECT 'intake', count(*)::text FROM intake.outbox HAVING count(*) > 0 UNION ALL
+        SELECT 'payments', count(*)::text FROM payments.outbox HAVING count(*) > 0 UNION ALL
+        SELECT 'inventory', count(*)::text FROM inventory.outbox HAVING count(*) > 0""",
+    "every command received was answered": """
+        SELECT message_id, 'payments' FROM payments.inbox WHERE outcome IS NULL UNION ALL
+        SELECT message_id, 'inventory' FROM inventory.inbox WHERE outcome IS NULL""",
+    "nothing is parked": """
+        SELECT id::text, format('%s of %s: %s', type, service, error)
+        FROM ops.parked_messages WHERE status IN ('parked', 'replaying') UNION ALL
+        SELECT event_id::text, format('outbox of intake: %s', error) FROM intake.outbox_parked UNION ALL
+        SELECT event_id::text, format('outbox of payments: %s', error) FROM payments.outbox_parked UNION ALL
+        SELECT event_id::text, format('outbox of inventory: %s', error) FROM inventory.outbox_parked""",
+}
+
+
+@contextmanager
+def connected(env: Env) -> Iterator[Any]:
+    """A connection to the system's database, closed at the end."""
+    connection = psycopg2.connect(env["FULCRUM_POSTGRES_DSN"])
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def rows(env: Env, query: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
+    """The rows of ``query``, by column."""
+    factory = psycopg2.extras.RealDictCursor
+    with connected(env) as connection, connection.cursor(cursor_factory=factory) as cursor:
+        cursor.execute(query, parameters)
+        return [dict(row) for row in cursor.fetchall()]
+
+
+def violations(env: Env, checks: Sequence[str] = tuple(QUERIES)) -> list[Violation]:
+    """What the queries called ``checks`` find wrong."""
+    found = []
+    with connected(env) as connection, connection.cursor() as cursor:
+        for check in checks:
+            cursor.execute(QUERIES[check])
+            found += [Violation(check, str(subject), str(seen)) for subject, seen in cursor.fetchall()]
+    return found
