@@ -110,11 +110,10 @@ class CommandConsumer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until ``stop``, finish what is in progress, leave the rest to the next consumer."""
-        self._stopping.clear()
+        self._stopping = stop
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
 
         async def finish() -> None:
-            self._stopping.set()
             while not self._waiting.empty():
                 self._waiting.get_nowait()
             for _ in workers:
@@ -149,7 +148,7 @@ class CommandConsumer:
     async def _next_batch(self) -> list[_Item] | None:
         """What is waiting, up to a batch; a lone message does not wait for company."""
         first = await self._waiting.get()
-        if first is None:
+        if first is None or self._stopping.is_set():
             return None
         batch = [first]
         deadline: float | None = None

@@ -20,6 +20,8 @@ log = structlog.get_logger()
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.2, 2.0
 _OPEN_TIMEOUT = 10.0
 _CANCEL_TIMEOUT = 2.0
+#: Seconds between looks whether the broker still knows our consumer.
+_PROBE_EVERY = 5.0
 
 
 class Subscription:
@@ -66,9 +68,12 @@ class Subscription:
     async def _consume(self, stop: asyncio.Event, finish: Callable[[], Awaitable[None]]) -> None:
         connection = await dial(self._settings, self._queue)
         try:
-            cancel = await self._open(connection)
+            lost = self._lost = asyncio.Event()
+            cancel = await self._open(connection, lost)
             log.info("queue.consumed", queue=self._queue, prefetch=self._prefetch)
-            await _first(stop, self._lost)
+            probing = asyncio.create_task(self._probe(connection, lost))
+            await _first(stop, lost)
+            probing.cancel()
             if stop.is_set():
                 await cancel()
                 await finish()
@@ -78,7 +83,9 @@ class Subscription:
             self._channel = None
             await hang_up(connection)
 
-    async def _open(self, connection: AbstractConnection) -> Callable[[], Awaitable[None]]:
+    async def _open(
+        self, connection: AbstractConnection, lost: asyncio.Event
+    ) -> Callable[[], Awaitable[None]]:
         """Begin to consume; returns how to stop."""
         with broker_errors(server_of(self._settings.rabbitmq_url)):
             async with asyncio.timeout(_OPEN_TIMEOUT):
@@ -86,8 +93,7 @@ class Subscription:
                 await declare(channel, self._settings)
                 await channel.set_qos(prefetch_count=self._prefetch)
                 queue = await channel.get_queue(self._queue, ensure=False)
-                self._lost.clear()
-                await self._watch(channel)
+                await _watch(channel, lost)
                 tag = await queue.consume(self._receive)
         self._channel = channel
 
@@ -97,19 +103,34 @@ class Subscription:
 
         return cancel
 
-    async def _watch(self, channel: AbstractChannel) -> None:
-        """Notice a closed channel or connection, and a queue that was deleted under its consumer."""
-        lost = self._lost
-
-        def closed(*_: Any) -> None:
+    async def _probe(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
+        """Notice a consumer that is gone and was not told so, or a connection that is stuck."""
+        try:
+            channel = await connection.channel()
+            while True:
+                await asyncio.sleep(_PROBE_EVERY)
+                async with asyncio.timeout(_OPEN_TIMEOUT):
+                    queue = await channel.declare_queue(self._queue, passive=True)
+                if queue.declaration_result.consumer_count == 0:
+                    log.warning("queue.forgot_us", queue=self._queue)
+                    lost.set()
+        except Exception as error:
+            log.warning("queue.unknown", queue=self._queue, error=str(error))
             lost.set()
-
-        underlay = await channel.get_underlay_channel()
-        underlay.closing.add_done_callback(closed)
-        underlay.on_consumer_cancel_callbacks.add(closed)
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         self._take(message)
+
+
+async def _watch(channel: AbstractChannel, lost: asyncio.Event) -> None:
+    """Notice a closed channel or connection, and a queue that was deleted under its consumer."""
+
+    def closed(*_: Any) -> None:
+        lost.set()
+
+    underlay = await channel.get_underlay_channel()
+    underlay.closing.add_done_callback(closed)
+    underlay.on_consumer_cancel_callbacks.add(closed)
 
 
 async def _first(*events: asyncio.Event, timeout: float | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import aio_pika
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from fulcrum.commands.publisher import CommandPublisher
@@ -20,6 +21,14 @@ from fulcrum.saga.messages import SERVICES, Line, ReserveStock
 from fulcrum.settings import Settings
 from fulcrum.wire.codec import offline_codec
 from fulcrum.wire.headers import Envelope
+
+# The tracebacks that structlog prints by default, with every variable, take seconds.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 CODEC = offline_codec()
 _number = count()
