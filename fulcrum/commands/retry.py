@@ -114,7 +114,8 @@ _VARIABLE = (
 
 def fingerprint(message_type: str, error_class: str, error: str) -> str:
     """Twelve hex digits, equal for messages parked for one cause whatever their ids and numbers."""
-    text = error.strip().lower()
+    # A KeyError is nothing but its quoted key, which is then what tells causes apart.
+    text = error.strip().strip("'\"").lower()
     for pattern, replacement in _VARIABLE:
         text = pattern.sub(replacement, text)
     return hashlib.sha256("\n".join((message_type, error_class, text)).encode()).hexdigest()[:12]

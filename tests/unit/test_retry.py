@@ -133,8 +133,10 @@ def test_fingerprint_tells_causes_apart() -> None:
         fingerprint("ReleaseStock", "KeyError", "no row"),
         fingerprint("ReserveStock", "ValueError", "no row"),
         fingerprint("ReserveStock", "KeyError", "no column"),
+        fingerprint("ReserveStock", "KeyError", "'sku'"),
+        fingerprint("ReserveStock", "KeyError", "'quantity'"),
     }
-    assert len(prints) == 4
+    assert len(prints) == 6
     assert all(len(each) == 12 for each in prints)
 
 
