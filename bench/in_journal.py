@@ -146,9 +146,7 @@ def unaccounted(told: Partition, dead: set[Place]) -> list[Violation]:
     """What was neither decided on nor put aside."""
     decided = {decision.cause.event_id for each in told.decisions.values() for decision in each}
     return [
-        Violation(
-            "every event is decided on or dead-lettered", event_id, f"{type(event).__name__} {_shown(at)}"
-        )
+        Violation("every event is decided on or put aside", event_id, f"{type(event).__name__} {_shown(at)}")
         for event_id, (event, at) in told.events.items()
         if event_id not in decided and at not in dead
     ] + [

@@ -120,9 +120,14 @@ def rows(env: Env, query: str, parameters: Sequence[object] = ()) -> list[dict[s
 
 def violations(env: Env, checks: Sequence[str] = tuple(QUERIES)) -> list[Violation]:
     """What the queries called ``checks`` find wrong."""
-    found = []
     with connected(env) as connection, connection.cursor() as cursor:
-        for check in checks:
-            cursor.execute(QUERIES[check])
-            found += [Violation(check, str(subject), str(seen)) for subject, seen in cursor.fetchall()]
+        return found_by(cursor, checks)
+
+
+def found_by(cursor: Any, checks: Sequence[str] = tuple(QUERIES)) -> list[Violation]:
+    """The same, as the transaction of ``cursor`` sees it."""
+    found = []
+    for check in checks:
+        cursor.execute(QUERIES[check])
+        found += [Violation(check, str(subject), str(seen)) for subject, seen in cursor.fetchall()]
     return found

@@ -1,0 +1,287 @@
+"""Does each check of an invariant see what breaks it? It is shown a sound system and a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import psycopg2
+import pytest
+from confluent_kafka import Producer
+from redis.asyncio import Redis
+
+from bench.in_postgres import QUERIES, found_by
+from bench.invariants import Violation, check_all
+from bench.leftovers import remove
+from fulcrum.commands.topology import Topology, declare
+from fulcrum.errors import Misconfigured
+from fulcrum.saga.messages import IntentCreated, Line
+from fulcrum.settings import Settings
+from fulcrum.wire.codec import open_codec
+from fulcrum.wire.topics import Topics
+from fulcrum.workers.psp_simulator import PspSimulator
+
+RUN = "6f0c1d9e-1111-5222-8333-444455556666"
+OTHER = "00000000-0000-5000-8000-000000000000"
+_NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+_RUN = f"""
+INSERT INTO read_model.workflow_runs VALUES ('{RUN}', '{OTHER}', 'acme', 'c', 'fulfillment.v1',
+    'completed', 2, NULL, '[{{"sku":"tea","quantity":2}}]', 1250, 'EUR', 'corr', now(), now(), now(), '[]');
+"""
+#: A workflow that completed: it pays 12.50 and holds 2 of the 10 units that came in.
+_SOUND = f"""
+INSERT INTO intake.intents VALUES ('{RUN}', '{OTHER}', 'acme', 'k', sha256('k'), 'c', '[]', 1250, 'EUR',
+    'pay_ok', 'a', 'fulfillment.v1', 'corr', now());
+INSERT INTO intake.receipts VALUES ('{OTHER}', 'tea', 'k', sha256('k'), 10, 'r', 'corr', now());
+{_RUN}
+INSERT INTO read_model.timeline VALUES
+    ('{RUN}', 1, now(), NULL, 'running', NULL, '{{}}', '[]'),
+    ('{RUN}', 2, now(), 'running', 'completed', NULL, '{{}}', '[]');
+INSERT INTO payments.payments (workflow_id, state, sequence, attempt, authorize_key, amount_minor, currency,
+    authorization_id, requested_at, settled_at)
+    VALUES ('{RUN}', 'authorized', 1, 1, '{OTHER}', 1250, 'EUR', 'auth-1', now(), now());
+INSERT INTO payments.inbox VALUES ('payment', '{RUN}', 'f', now(), '[]');
+INSERT INTO inventory.stock VALUES ('tea', 8, 2, 0, 2);
+INSERT INTO inventory.reservations VALUES ('{RUN}', 'held', 1, '{RUN}', 1, NULL, NULL, now());
+INSERT INTO inventory.reservation_lines VALUES ('{RUN}', 'tea', 2);
+INSERT INTO inventory.ledger VALUES
+    ('{OTHER}', 'tea', 'receive', 10, 0, 0, NULL, 'r', now()),
+    ('{RUN}', 'tea', 'reserve', -2, 2, 0, '{RUN}', NULL, now());
+"""
+
+_PARKED = """INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class,
+    error, fingerprint, attempts, headers, body) VALUES (gen_random_uuid(), 'payment', 'm', 't', 'q',
+    'corrupt', 'c', 'e', 'f', 1, '{}', '')"""
+_OUTBOX_PARKED = """INSERT INTO inventory.outbox_parked
+    VALUES (0, 1, gen_random_uuid(), 't', 'k', '{}', 'v', now(), now(), 'e')"""
+_REOPENED = f"""INSERT INTO read_model.timeline
+    VALUES ('{RUN}', 3, now(), 'completed', 'running', NULL, '{{}}', '[]')"""
+_OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value)
+    VALUES (gen_random_uuid(), 't', 'k', '{}', 'v')"""
+
+#: For each check what makes it speak. One deed may break more than one.
+_BREAKS: Mapping[str, list[str]] = {
+    "every intent has ended": [
+        "UPDATE read_model.workflow_runs SET status = 'running'",
+        "DELETE FROM read_model.workflow_runs",
+    ],
+    "every run has its intent": [
+        "DELETE FROM intake.intents",
+        "UPDATE intake.intents SET amount_minor = 1",
+    ],
+    "versions are dense": [
+        "DELETE FROM read_model.timeline WHERE version = 1",
+        "UPDATE read_model.workflow_runs SET version = 3",
+    ],
+    "a final status never changes": [_REOPENED],
+    "a completed run holds its lines, no other run holds any": [
+        "UPDATE read_model.workflow_runs SET status = 'cancelled'",
+        "UPDATE inventory.reservations SET state = 'released'",
+        "UPDATE inventory.reservation_lines SET quantity = 1",
+    ],
+    "what is reserved is what runs hold": [
+        "UPDATE inventory.stock SET reserved = 3, available = 7",
+        "DELETE FROM inventory.reservation_lines",
+    ],
+    "stock equals its ledger": [
+        "UPDATE inventory.stock SET available = 9",
+        "DELETE FROM inventory.stock",
+    ],
+    "received equals available, reserved and consumed": ["UPDATE inventory.stock SET available = 7"],
+    "every receipt is in the ledger": [
+        "UPDATE intake.receipts SET quantity = 11",
+        f"UPDATE intake.receipts SET command_id = '{RUN}'",
+    ],
+    "payments ended as their runs did": [
+        "UPDATE payments.payments SET state = 'declined', authorization_id = NULL, decline_reason = 'no'",
+        "DELETE FROM payments.payments",
+        "UPDATE read_model.workflow_runs SET status = 'cancelled'",
+        "DELETE FROM read_model.workflow_runs",
+    ],
+    "payments are of the intent's amount": ["UPDATE payments.payments SET amount_minor = 1251"],
+    "outboxes are empty": [_OUTBOX],
+    "every command received was answered": ["UPDATE payments.inbox SET outcome = NULL"],
+    "nothing is parked": [
+        _PARKED,
+        _OUTBOX_PARKED,
+    ],
+}
+
+
+@pytest.fixture
+def cursor(namespace: Mapping[str, str]) -> Iterator[psycopg2.extensions.cursor]:
+    """A transaction in which one sound workflow is stored, and which is undone at the end."""
+    connection = psycopg2.connect(namespace["FULCRUM_POSTGRES_DSN"])
+    with connection.cursor() as opened:
+        opened.execute(_SOUND)
+        yield opened
+    connection.rollback()
+    connection.close()
+
+
+def test_a_sound_workflow_breaks_nothing(cursor: psycopg2.extensions.cursor) -> None:
+    """No check speaks without a cause."""
+    assert found_by(cursor) == []
+
+
+def test_every_check_is_tried() -> None:
+    """A check that was never seen to speak proves nothing."""
+    assert _BREAKS.keys() == QUERIES.keys()
+
+
+@pytest.mark.parametrize(("check", "deed"), [(c, deed) for c, deeds in _BREAKS.items() for deed in deeds])
+def test_a_check_sees_what_breaks_it(cursor: psycopg2.extensions.cursor, check: str, deed: str) -> None:
+    """Each check speaks when what it guards is broken."""
+    cursor.execute(deed)
+
+    assert [violation.check for violation in found_by(cursor, [check])] == [check]
+
+
+# --- beside Postgres ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def env(settings: Settings, namespace: Mapping[str, str]) -> AsyncIterator[dict[str, str]]:
+    """An empty system: topics, schemas, queues, a provider, and nothing in any of them."""
+    simulator = PspSimulator(settings)
+    await simulator.start(0)
+    async with await aio_pika.connect(settings.rabbitmq_url) as connection:
+        await declare(await connection.channel(), settings)
+    yield {**namespace, "FULCRUM_PSP_URL": f"http://127.0.0.1:{simulator.port}"}
+    await simulator.stop()
+
+
+async def checks(env: Mapping[str, str]) -> list[str]:
+    """The names of the checks that speak, once what was just written can be seen."""
+    return [violation.check for violation in await check_all(env)]
+
+
+async def test_an_empty_system_breaks_nothing(env: dict[str, str]) -> None:
+    """All checks can be carried out, and none speaks."""
+    assert await check_all(env) == []
+
+
+async def test_a_missing_address_is_named() -> None:
+    """Without an address a check cannot be carried out, which is no success."""
+    with pytest.raises(Misconfigured, match="FULCRUM_PSP_URL"):
+        await check_all({"FULCRUM_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"})
+
+
+async def test_an_effect_outside_a_run_is_seen(env: dict[str, str]) -> None:
+    """The provider holds money for a workflow that nobody started."""
+    body = {"amount_minor": 1, "currency": "EUR", "token": "pay_ok", "reference": OTHER}
+    async with aiohttp.ClientSession() as session:
+        url = f"{env['FULCRUM_PSP_URL']}/v1/authorizations"
+        async with session.post(url, json=body, headers={"Idempotency-Key": "k"}) as answer:
+            assert answer.status == 201
+
+    assert await check_all(env) == [Violation("the provider acts for runs only", OTHER, "1 authorize")]
+
+
+async def test_a_cached_run_that_is_not_stored_is_seen(env: dict[str, str]) -> None:
+    """The cache shows a version that the database does not have."""
+    async with Redis.from_url(env["FULCRUM_REDIS_URL"]) as client:
+        key = f"{env['FULCRUM_NAMESPACE']}:run:{OTHER}"
+        await client.hset(key, "version", "3")
+        try:
+            assert await check_all(env) == [
+                Violation("the cache is never ahead", OTHER, "cached 3, stored 0")
+            ]
+        finally:
+            await client.delete(key)
+
+
+async def test_a_cached_run_that_stays_behind_is_seen(env: dict[str, str]) -> None:
+    """An older version that the cache would show for long; one that lapses shortly is as designed."""
+    connection = psycopg2.connect(env["FULCRUM_POSTGRES_DSN"])
+    connection.autocommit = True
+    key = f"{env['FULCRUM_NAMESPACE']}:run:{RUN}"
+    with connection.cursor() as cursor:
+        cursor.execute(_RUN)
+        try:
+            async with Redis.from_url(env["FULCRUM_REDIS_URL"]) as client:
+                await client.hset(key, "version", "1")
+                await client.expire(key, 3600)
+                assert "the cache is not left behind" in await checks(env)
+                await client.expire(key, 30)
+                assert "the cache is not left behind" not in await checks(env)
+                await client.delete(key)
+        finally:
+            cursor.execute("DELETE FROM read_model.workflow_runs")
+    connection.close()
+
+
+async def test_a_waiting_command_is_seen(env: dict[str, str]) -> None:
+    """A command that no worker has taken."""
+    name = Topology(env["FULCRUM_NAMESPACE"]).queue("payment")
+    async with await aio_pika.connect(env["FULCRUM_RABBITMQ_URL"]) as connection:
+        channel = await connection.channel(publisher_confirms=True)
+        await channel.default_exchange.publish(aio_pika.Message(b"left alone"), routing_key=name)
+        try:
+            assert await check_all(env) == [Violation("no command waits", name, "1 messages")]
+        finally:
+            queue = await channel.get_queue(name, ensure=False)
+            await queue.purge()
+
+
+async def test_lost_and_dead_records_are_seen(env: dict[str, str], settings: Settings) -> None:
+    """An event that nobody decided on, bytes that nobody put aside, and a record that somebody did."""
+    codec, topics = await open_codec(settings), Topics(settings.namespace)
+    event = IntentCreated(
+        event_id=str(uuid4()),
+        workflow_id=OTHER,
+        sequence=1,
+        occurred_at=_NOON,
+        intent_id=OTHER,
+        tenant="acme",
+        customer_ref="c",
+        lines=(Line("tea", 1),),
+        amount_minor=1,
+        currency="EUR",
+        payment_method="pay_ok",
+        ship_to="a",
+        definition="fulfillment.v1",
+        correlation_id="corr",
+    )
+    intents, dead = topics.stream("intents"), topics.dlq(topics.stream("intents"))
+    letter = [("fulcrum-dlq-topic", intents.encode()), ("fulcrum-dlq-partition", b"0")]
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
+    producer.produce(intents, codec.encode(event), OTHER, partition=0)
+    producer.produce(intents, b"junk", OTHER, partition=0)
+    producer.produce(dead, b"junk", OTHER, partition=0, headers=[*letter, ("fulcrum-dlq-offset", b"7")])
+    assert producer.flush(20) == 0
+
+    assert sorted(await checks(env)) == [
+        "every event is decided on or put aside",
+        "every unreadable record is put aside",
+        "nothing is dead-lettered",
+    ]
+
+
+async def test_what_a_benchmark_made_up_is_removed(env: dict[str, str], settings: Settings) -> None:
+    """Topics, queues and subjects of the namespace are gone; a second time finds nothing and is fine."""
+    name = f"{settings.namespace}x"
+    connection = psycopg2.connect(env["FULCRUM_POSTGRES_DSN"])
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    dsn = env["FULCRUM_POSTGRES_DSN"].replace(settings.namespace, name)
+    mine = {**env, "FULCRUM_POSTGRES_DSN": dsn}
+
+    assert await remove(mine) == []
+    assert await remove(mine) == []
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", (name,))
+        assert cursor.fetchone() == (0,)
+    connection.close()
+    with pytest.raises(Misconfigured, match=r"schema register"):
+        await open_codec(settings)
+    async with await aio_pika.connect(settings.rabbitmq_url) as broker:
+        channel = await broker.channel()
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await channel.declare_queue(Topology(settings.namespace).queue("payment"), passive=True)

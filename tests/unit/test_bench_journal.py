@@ -1,0 +1,200 @@
+"""Does the check of the journal see what an orchestrator that lost its memory would do?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bench.in_journal import Partition, Place, fold, unaccounted
+from fulcrum.agents.journal import record
+from fulcrum.saga import identity
+from fulcrum.saga.decide import Decision, decide
+from fulcrum.saga.messages import (
+    DecisionMade,
+    Event,
+    IntentCreated,
+    Line,
+    PaymentAuthorized,
+    StockReserved,
+)
+from fulcrum.wire.codec import offline_codec
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WORKFLOW = identity.workflow_id(identity.intent_id("acme", "order-1"))
+CODEC = offline_codec()
+
+Told = tuple[list[DecisionMade], dict[str, tuple[Event, Place]]]
+
+
+@pytest.fixture
+def told() -> Told:
+    """The journal of a workflow that completed, and its events, as a sound orchestrator leaves them."""
+    events: list[Event] = [
+        IntentCreated(
+            event_id="e0000000-0000-5000-8000-000000000001",
+            workflow_id=WORKFLOW,
+            sequence=1,
+            occurred_at=NOON,
+            intent_id=identity.intent_id("acme", "order-1"),
+            tenant="acme",
+            customer_ref="customer-7",
+            lines=(Line("tea-01", 2),),
+            amount_minor=1250,
+            currency="EUR",
+            payment_method="pay_ok",
+            ship_to="address-1",
+            definition="fulfillment.v1",
+            correlation_id="order-1",
+        ),
+        PaymentAuthorized(
+            event_id="e0000000-0000-5000-8000-000000000002",
+            workflow_id=WORKFLOW,
+            sequence=1,
+            occurred_at=NOON + timedelta(seconds=1),
+            command_id=identity.command_id(WORKFLOW, "authorize_payment", "AuthorizePayment", 1),
+            authorization_id="auth-1",
+            amount_minor=1250,
+            currency="EUR",
+        ),
+        StockReserved(
+            event_id="e0000000-0000-5000-8000-000000000003",
+            workflow_id=WORKFLOW,
+            sequence=1,
+            occurred_at=NOON + timedelta(seconds=2),
+            command_id=identity.command_id(WORKFLOW, "reserve_stock", "ReserveStock", 1),
+            lines=(Line("tea-01", 2),),
+            expires_at=None,
+        ),
+    ]
+    run, journal = None, []
+    for offset, event in enumerate(events):
+        outcome = decide(run, event)
+        assert isinstance(outcome, Decision)
+        topic = f"fulcrum.{event.stream}"
+        journal.append(record(outcome, event, CODEC.encode, topic=topic, partition=3, offset=offset))
+        run = outcome.run
+    assert journal[-1].status == "completed"
+    return journal, {event.event_id: (event, _place(event)) for event in events}
+
+
+def _place(event: Event) -> Place:
+    return f"fulcrum.{event.stream}", 3, 7
+
+
+def found(told: Told) -> list[tuple[str, str]]:
+    """What is wrong with the journal: check and detail."""
+    wrong, _ = fold(*told, CODEC.decode)
+    assert {violation.subject for violation in wrong} <= {WORKFLOW}
+    return [(violation.check, violation.detail) for violation in wrong]
+
+
+def test_a_sound_journal_holds(told: Told) -> None:
+    """Every decision is the one that the rules make."""
+    wrong, first = fold(*told, CODEC.decode)
+
+    assert wrong == []
+    assert first == told[0]
+
+
+def test_repeats_are_no_fault_and_are_left_out(told: Told) -> None:
+    """After a crash a decision is written again; it counts once."""
+    journal, events = told
+
+    assert fold([journal[0], *journal, *journal[1:]], events, CODEC.decode) == ([], journal)
+
+
+def test_a_repeat_that_says_something_else_is_seen(told: Told) -> None:
+    """Two decisions under one version: a state was lost and decided anew."""
+    journal, events = told
+    other = replace(journal[1], reason="something else")
+
+    assert found(([*journal, other], events)) == [
+        ("a repeated decision says the same", "version 2 differs"),
+    ]
+
+
+def test_a_hole_is_seen(told: Told) -> None:
+    """A decision that never came to Kafka."""
+    journal, events = told
+
+    assert found(([journal[0], journal[2]], events)) == [
+        ("the journal is dense and in order", "version 3 after 1"),
+    ]
+    assert found((journal[1:], events)) == [("the journal is dense and in order", "version 2 after 0")]
+
+
+def test_a_run_that_rises_again_is_seen(told: Told) -> None:
+    """A completed run is running once more."""
+    journal, events = told
+    again = replace(journal[1], version=4)
+
+    assert found(([*journal, again], events))[0] == ("a final status never changes", "completed to running")
+
+
+@pytest.mark.parametrize(
+    ("version", "changes"),
+    [
+        (1, {"commands": ()}),
+        (2, {"status": "completed"}),
+        (3, {"status": "cancelled"}),
+        (3, {"tenant": "another"}),
+    ],
+)
+def test_a_decision_that_the_rules_do_not_make_is_seen(
+    told: Told, version: int, changes: dict[str, object]
+) -> None:
+    """A command that was not given, another status, the data of another run."""
+    journal, events = told
+    journal[version - 1] = replace(journal[version - 1], **changes)  # type: ignore[arg-type]
+
+    assert found((journal, events))[0][0] == "every decision is what the rules say"
+
+
+def test_a_command_with_another_body_is_seen(told: Told) -> None:
+    """What leaves must be what was decided, byte for byte of its meaning."""
+    journal, events = told
+    command = journal[0].commands[0]
+    body = replace(CODEC.decode(command.body), amount_minor=1)  # type: ignore[type-var, call-arg]
+    journal[0] = replace(journal[0], commands=(replace(command, body=CODEC.encode(body)),))  # type: ignore[arg-type]
+
+    assert found((journal, events))[0][0] == "every decision is what the rules say"
+
+
+def test_a_decision_without_its_event_is_seen(told: Told) -> None:
+    """A decision names an event that is not in Kafka."""
+    journal, events = told
+    del events[journal[1].cause.event_id]
+
+    assert found((journal, events)) == [
+        (
+            "every decision is what the rules say",
+            "version 2: its event e0000000-0000-5000-8000-000000000002 is not in Kafka",
+        )
+    ]
+
+
+# --- nothing is lost ------------------------------------------------------------------------------
+
+
+def test_an_event_that_was_never_decided_on_is_lost(told: Told) -> None:
+    """An event that the orchestrator skipped, unless it lies in the dead-letter topic."""
+    journal, events = told
+    partition = Partition(events, {WORKFLOW: journal[:2]})
+
+    (lost,) = unaccounted(partition, set())
+
+    assert lost.subject == "e0000000-0000-5000-8000-000000000003"
+    assert lost.detail == "StockReserved fulcrum.inventory/3@7"
+    assert unaccounted(partition, {("fulcrum.inventory", 3, 7)}) == []
+    assert unaccounted(Partition(events, {WORKFLOW: journal}), set()) == []
+
+
+def test_an_unreadable_record_must_be_put_aside() -> None:
+    """Bytes that nobody can read are in the dead-letter topic, or they were dropped."""
+    place = ("fulcrum.payments", 1, 5)
+    partition = Partition(unreadable=[place])
+
+    assert [v.subject for v in unaccounted(partition, set())] == ["fulcrum.payments/1@5"]
+    assert unaccounted(partition, {place}) == []
