@@ -197,7 +197,7 @@ async def test_operation_tells_what_happened_under_a_key() -> None:
         async def at_it() -> bool:
             return await psp.operation("key") == (409, {"code": "operation_in_progress"})
 
-        await eventually_async(at_it, within=5)
+        await eventually_async(at_it, within=20)
         _, answer = await slow
         assert await psp.operation("key") == (200, answer)
         await psp.change("void", answer["authorization_id"], "void")
@@ -248,8 +248,8 @@ async def test_stop_does_not_wait_for_requests_that_are_never_answered() -> None
         async def acted() -> bool:
             return (await psp.operation("key"))[0] == 200
 
-        await eventually_async(acted, within=5)
-        async with asyncio.timeout(5):
+        await eventually_async(acted, within=20)
+        async with asyncio.timeout(20):
             await simulator.stop()
             assert await waiting == (503, {"code": "stopping"})
 
