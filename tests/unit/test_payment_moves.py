@@ -487,7 +487,7 @@ def _learned(effect: Effect) -> Learned:
 _fates = st.sampled_from(["lives", "lives", "dies before", "dies after"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), _fates), max_size=40),
     st.booleans(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fulcrum.workers.psp_behaviour import (
@@ -206,6 +206,7 @@ _operations = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(_operations, st.integers(0, 30))
 def test_book_read_back_answers_the_same(operations: list[tuple[str, int, int]], restart: int) -> None:
     """A book that was rebuilt from its effects half way ends like one that was not."""

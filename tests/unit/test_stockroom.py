@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fulcrum.saga import identity
@@ -279,6 +279,7 @@ def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, li
     return store, done
 
 
+@settings(deadline=None)
 @given(_commands)
 def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> None:
     """Ledger sums are the stock, what is held is what is reserved, and nothing is below zero."""
@@ -301,6 +302,7 @@ def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> No
     assert {sku: sum(both) for sku, both in counts(store).items()} == arrived
 
 
+@settings(deadline=None)
 @given(_commands)
 def test_answers_are_counted_without_gaps(script: list[tuple[str, object, object]]) -> None:
     """Each workflow's answers carry 1, 2, 3 ... and name the command that they answer."""
@@ -320,6 +322,7 @@ def test_answers_are_counted_without_gaps(script: list[tuple[str, object, object
     }
 
 
+@settings(deadline=None)
 @given(_commands)
 def test_ledger_has_one_entry_per_command_and_sku(script: list[tuple[str, object, object]]) -> None:
     """The ledger's primary key holds, and the changed rows are those with entries."""
