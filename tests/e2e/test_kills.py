@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pytest
 from client import Client, until
 from endings import assert_all_ended, assert_journal, assert_sound, assert_stock
-from stories import MIX
+from stories import MIX, Story
 from system import System
 
 from bench.invariants import Violation
 from fulcrum.saga.run import Status
 
-_WORKFLOWS = 200
+_WORKFLOWS, _FEW = 200, 40
 _WITHIN = 60.0
 
 
@@ -47,12 +47,10 @@ async def test_a_killed_role_loses_and_doubles_nothing(
     await system.until_all_ready()
     shelf = await client.stocked(_WORKFLOWS)
     stream = [system.topics.stream(kill.stream)]
-    before, since = system.kafka.count(stream), system.kafka.ends([*system.events, system.decisions])
+    before, since = system.kafka.count(stream), system.kafka.ends([system.decisions])
     dead = system.dead_letters()
 
-    posting = asyncio.create_task(
-        client.post_all((MIX[number % len(MIX)] for number in range(_WORKFLOWS)), shelf)
-    )
+    posting = asyncio.create_task(client.post_all(_stories(_WORKFLOWS), shelf))
     await until(
         lambda: system.kafka.count(stream) - before >= kill.count, f"{kill.count} records are on {stream}"
     )
@@ -62,12 +60,37 @@ async def test_a_killed_role_loses_and_doubles_nothing(
     posted = await posting
     await system.until_back(kill.role, restarts)
 
-    await client.until_final(posted, _WITHIN)
-    # A late copy of everything must find that the new process, too, knows what it has sent.
-    system.kafka.write(await asyncio.to_thread(system.kafka.read, system.events, since))
-    await system.until_idle()
     await assert_all_ended(client, posted, system.psp, _WITHIN)
+    await system.until_idle()
     assert_journal(await system.journal(since), posted)
     await assert_stock(client, shelf, posted)
     assert system.dead_letters() == dead
     await assert_sound(system.env, known)
+
+
+async def test_late_copies_come_to_rest_in_a_process_that_remembers_nothing(
+    system: System, client: Client, known: list[Violation]
+) -> None:
+    """Killed in the middle and again after the end, then a copy of every event: no repeat causes another."""
+    shelf = await client.stocked(_FEW)
+    since = system.kafka.ends([*system.events, system.decisions])
+    posting = asyncio.create_task(client.post_all(_stories(_FEW), shelf))
+    await until(lambda: system.kafka.read([system.topics.stream("payments")], since), "commands flow")
+    restarts = system.kill("agents")
+    posted = await posting
+    await system.until_back("agents", restarts)
+    await client.until_final(posted, _WITHIN)
+    await system.until_back("agents", system.kill("agents"))
+
+    records = await asyncio.to_thread(system.kafka.read, system.events, since)
+    await asyncio.to_thread(system.kafka.write, records)
+    await system.until_idle()
+
+    await assert_all_ended(client, posted, system.psp, _WITHIN)
+    assert_journal(await system.journal(since), posted)
+    await assert_stock(client, shelf, posted)
+    await assert_sound(system.env, known)
+
+
+def _stories(count: int) -> list[Story]:
+    return [MIX[number % len(MIX)] for number in range(count)]
