@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def demo(
                     show_json([{**asdict(check), "held": check.held} for check in checks])
                 if keep:
                     console.print("\nEverything is left running; Ctrl-C stops it.")
-                    threading.Event().wait()
+                    with suppress(KeyboardInterrupt):
+                        threading.Event().wait()
         except KeyboardInterrupt:
             console.print("Stopped.")
             raise typer.Exit(130) from None
