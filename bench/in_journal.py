@@ -51,6 +51,8 @@ def violations(env: Env, codec: Codec) -> list[Violation]:
             "bootstrap.servers": env["FULCRUM_KAFKA_BOOTSTRAP"],
             "group.id": "invariants",
             "enable.auto.commit": False,
+            # Each partition is assigned anew, and a fetch that waits for more would be waited for first.
+            "fetch.wait.max.ms": 10,
         }
     )
     try:
