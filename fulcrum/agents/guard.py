@@ -106,6 +106,15 @@ class GuardedConsumer(Consumer):
                 return None, None
         return await super()._wait_next_records(timeout)
 
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Fetch for the partitions that are active now, whatever becomes of the set meanwhile.
+
+        Upstream hands over the live set, and recovery empties it in place while the fetch waits. To aiokafka an
+        empty set means every partition: it gives out events of held ones, which Faust then drops for good.
+        """
+        fetched_for = None if active_partitions is None else set(active_partitions)
+        return await super()._getmany(fetched_for, timeout)
+
     # --- contiguity -------------------------------------------------------------------------------
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
