@@ -109,8 +109,8 @@ class GuardedConsumer(Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """Fetch for the partitions that are active now, whatever becomes of the set meanwhile.
 
-        Upstream hands over the live set, and recovery empties it in place while the fetch waits. To aiokafka an
-        empty set means every partition: it gives out events of held ones, which Faust then drops for good.
+        Upstream hands over the live set, and recovery empties it in place while the fetch waits. To aiokafka
+        an empty set means every partition: it gives out events of held ones, which Faust then drops.
         """
         fetched_for = None if active_partitions is None else set(active_partitions)
         return await super()._getmany(fetched_for, timeout)
