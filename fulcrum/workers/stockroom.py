@@ -7,13 +7,13 @@ it back under the versions it was read with.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from fulcrum.errors import Rejected
 from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
@@ -54,7 +54,10 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one workflow holds. ``sequence`` counts its events on the inventory stream."""
+    """What one workflow holds. ``sequence`` counts its events on the inventory stream.
+
+    ``stored`` is the sequence it was read with; 0 when there is no row yet.
+    """
 
     workflow_id: str
     state: str
@@ -63,6 +66,7 @@ class Reservation:
     attempt: int
     lines: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +89,30 @@ class Stockroom:
         self.stock = {each.sku: each for each in stock}
         self.reservations = {each.workflow_id: each for each in reservations}
         self.changed_stock: set[str] = set()
-        #: How many answers each reservation got, so that it was read at its sequence less these.
-        self.changed_reservations: Counter[str] = Counter()
+        self.changed_reservations: set[str] = set()
         self.new_holds: set[str] = set()
         self.entries: list[Entry] = []
-        self._now = now
+        self.now = now
 
     def reserve(self, command: ReserveStock) -> Answer:
-        """Hold every line, or none; refuse after a release."""
-        known = self.reservations.get(command.workflow_id)
-        if known is not None and known.state == State.RELEASED:
-            return self._reject(command, known, "fenced", ())
-        if known is not None and known.state == State.HELD:
-            return self._held(command, known, known.lines)
+        """Hold every line, or none; refuse after a release. Rejected when the lines make no sense."""
         wanted = _summed(command.lines)
-        short = tuple(
-            ShortLine(sku, quantity, self._of(sku).available)
-            for sku, quantity in wanted.items()
-            if self._of(sku).available < quantity
-        )
+        known = self.reservations.get(command.workflow_id)
+        if known is not None:
+            if known.state == State.RELEASED:
+                return self._refuse(command, known, "fenced")
+            if command.attempt < known.attempt:
+                return self._refuse(command, known, "superseded")
+            if known.state == State.HELD:
+                return self._hold_on(command, known, wanted)
+        short = self._short(wanted)
         if short:
-            return self._reject(command, known, "out_of_stock", short)
+            reservation = self._keep(command, known, State.REJECTED, {}, "out_of_stock")
+            return self._rejected(command, reservation, "out_of_stock", short)
         for sku, quantity in wanted.items():
             self._move(command, sku, "reserve", -quantity, quantity)
         self.new_holds.add(command.workflow_id)
-        return self._held(command, known, wanted)
+        return self._reserved(command, self._keep(command, known, State.HELD, wanted))
 
     def release(self, command: ReleaseStock) -> Answer:
         """Give back what is held, and leave a fence against a reservation that is still on its way."""
@@ -122,6 +125,7 @@ class Stockroom:
 
     def receive(self, command: ReceiveStock) -> None:
         """Add what arrived. Nobody waits for an answer."""
+        _check_quantity(command.sku, command.quantity)
         self.stock[command.sku] = self._of(command.sku).moved(command.quantity, 0)
         self.changed_stock.add(command.sku)
         self.entries.append(
@@ -139,17 +143,34 @@ class Stockroom:
         entry = Entry(command.command_id, sku, kind, available, reserved, command.workflow_id, None)
         self.entries.append(entry)
 
-    def _held(self, command: StepCommand, known: Reservation | None, lines: Mapping[str, int]) -> Answer:
-        kept = self._keep(command, known, State.HELD, lines)
-        common = self._common(command, kept, StockReserved)
-        return StockReserved(**common, lines=_lines(lines), expires_at=None)
+    def _short(self, wanted: Mapping[str, int]) -> tuple[ShortLine, ...]:
+        """The lines that stock does not cover; a SKU that nobody knows has nothing available."""
+        available = {sku: self._of(sku).available for sku in wanted}
+        return tuple(
+            ShortLine(sku, quantity, available[sku])
+            for sku, quantity in wanted.items()
+            if available[sku] < quantity
+        )
 
-    def _reject(
-        self, command: StepCommand, known: Reservation | None, reason: str, short: tuple[ShortLine, ...]
+    def _hold_on(self, command: ReserveStock, known: Reservation, wanted: Mapping[str, int]) -> Answer:
+        """Another attempt of what is held already."""
+        if known.lines != wanted:
+            raise Rejected(f"lines {dict(wanted)}: this workflow already holds {dict(known.lines)}")
+        return self._reserved(command, self._keep(command, known, State.HELD, known.lines))
+
+    def _refuse(self, command: ReserveStock, known: Reservation, reason: str) -> Answer:
+        """Answer no and leave what is known as it is: it must outlive this command."""
+        kept = replace(known, sequence=known.sequence + 1)
+        self._change(kept)
+        return self._rejected(command, kept, reason, ())
+
+    def _reserved(self, command: ReserveStock, kept: Reservation) -> Answer:
+        common = self._common(command, kept, StockReserved)
+        return StockReserved(**common, lines=_lines(kept.lines), expires_at=None)
+
+    def _rejected(
+        self, command: ReserveStock, kept: Reservation, reason: str, short: tuple[ShortLine, ...]
     ) -> Answer:
-        fenced = known is not None and known.state == State.RELEASED
-        state = State.RELEASED if fenced else State.REJECTED
-        kept = self._keep(command, known, state, {}, None if fenced else reason)
         return StockRejected(**self._common(command, kept, StockRejected), reason=reason, short=short)
 
     def _keep(
@@ -168,17 +189,21 @@ class Stockroom:
             attempt=command.attempt,
             lines=lines,
             reason=reason,
+            stored=known.stored if known is not None else 0,
         )
-        self.reservations[command.workflow_id] = kept
-        self.changed_reservations[command.workflow_id] += 1
+        self._change(kept)
         return kept
+
+    def _change(self, kept: Reservation) -> None:
+        self.reservations[kept.workflow_id] = kept
+        self.changed_reservations.add(kept.workflow_id)
 
     def _common(self, command: StepCommand, kept: Reservation, event: type[Answer]) -> dict[str, Any]:
         return {
             "event_id": identity.event_id(command.command_id, event.__name__),
             "workflow_id": command.workflow_id,
             "sequence": kept.sequence,
-            "occurred_at": self._now,
+            "occurred_at": self.now,
             "command_id": command.command_id,
         }
 
@@ -187,8 +212,16 @@ def _summed(lines: Iterable[Line]) -> dict[str, int]:
     """Units by SKU, in SKU order; a SKU that stands on two lines counts once, with their sum."""
     wanted: dict[str, int] = {}
     for line in lines:
+        _check_quantity(line.sku, line.quantity)
         wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+    if not wanted:
+        raise Rejected("lines: none; a reservation needs at least one")
     return dict(sorted(wanted.items()))
+
+
+def _check_quantity(sku: str, quantity: int) -> None:
+    if quantity < 1:
+        raise Rejected(f"quantity {quantity} of {sku}: it must be 1 or more")
 
 
 def _lines(quantities: Mapping[str, int]) -> tuple[Line, ...]:

@@ -6,8 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,14 +21,15 @@ from deliveries import (
     reserve,
     settings_for,
 )
-from psycopg2.errors import CheckViolation, RaiseException
+from interleaved import interleave
+from psycopg2.errors import RaiseException, UniqueViolation
 from sqlalchemy import func, select, text
 
 from fulcrum.commands.delivery import Delivery
-from fulcrum.errors import Corrupt
+from fulcrum.errors import Corrupt, Rejected
 from fulcrum.saga import identity
 from fulcrum.saga.messages import Answer, Command, Line, StockRejected, StockReleased, StockReserved
-from fulcrum.store.database import Database, SerializationFailure, Transaction
+from fulcrum.store.database import Database, SerializationFailure
 from fulcrum.wire.topics import Topics
 from fulcrum.workers import inventory
 from fulcrum.workers.inventory import InventoryWorker
@@ -93,6 +92,10 @@ class Bench:
             assert row["reserved"] == held[sku]
 
 
+#: The batch is read and decided upon, and nothing of it is written.
+_WRITING = (inventory, "_write_stock")
+
+
 async def insist(worker: InventoryWorker, batch: Sequence[Delivery]) -> int:
     """Handle ``batch`` until nobody stands in its way; how often somebody did."""
     conflicts = 0
@@ -112,25 +115,6 @@ async def bench(namespace: Mapping[str, str]) -> AsyncIterator[Bench]:
     db = await Database.open(settings.postgres_dsn, size=6)
     yield Bench(db, Topics(settings.namespace))
     await db.close()
-
-
-@pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> Any:
-    """Let a command be carried out by another process after the next batch was read, before it is written."""
-
-    def arrange(command: Command) -> None:
-        pending = [command]
-        original = inventory._open
-
-        async def overtaken(tx: Transaction, batch: Sequence[Delivery], now: datetime) -> Any:
-            room = await original(tx, batch, now)
-            while pending:
-                await bench.handle(pending.pop())
-            return room
-
-        monkeypatch.setattr(inventory, "_open", overtaken)
-
-    return arrange
 
 
 # --- one command ----------------------------------------------------------------------------------
@@ -297,10 +281,10 @@ async def test_batch_may_move_a_known_reservation_on_twice(bench: Bench) -> None
 
 
 async def test_batch_fails_as_a_whole(bench: Bench) -> None:
-    """One command that the database refuses leaves no trace of its neighbours, nor of their claims."""
+    """One command that makes no sense leaves no trace of its neighbours, nor of their claims."""
     sku, workflow = await bench.stocked(5), new_workflow()
     good, bad = reserve(workflow, (sku, 1)), receive(sku, 0)
-    with pytest.raises(CheckViolation):
+    with pytest.raises(Rejected, match="quantity 0"):
         await bench.handle(good, bad)
     assert await bench.counts(sku) == (5, 0, 1)
     assert await bench.told(workflow) == []
@@ -311,61 +295,91 @@ async def test_batch_fails_as_a_whole(bench: Bench) -> None:
 # --- in each other's way --------------------------------------------------------------------------
 
 
-async def test_stock_that_moved_meanwhile_fails_the_batch(bench: Bench, meanwhile: Any) -> None:
-    """The last unit is promised once: the second batch fails, and its retry sees what is left."""
+async def test_stock_that_moved_meanwhile_is_decided_upon_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last unit is promised once: who writes second sees what is left."""
     sku = await bench.stocked(1)
     first, second = reserve(new_workflow(), (sku, 1)), reserve(new_workflow(), (sku, 1))
-    meanwhile(first)
-    with pytest.raises(SerializationFailure, match="stock was changed"):
-        await bench.handle(second)
-    assert await bench.told(second.workflow_id) == []
-    await bench.handle(second)
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(second), lambda: bench.handle(first))
     assert await bench.counts(sku) == (0, 1, 2)
-    assert isinstance((await bench.told(first.workflow_id))[0], StockReserved)
-    assert isinstance((await bench.told(second.workflow_id))[0], StockRejected)
+    assert [type(event) for event in await bench.told(first.workflow_id)] == [StockReserved]
+    assert [type(event) for event in await bench.told(second.workflow_id)] == [StockRejected]
     await bench.assert_conserved()
 
 
-async def test_sku_that_was_created_meanwhile_fails_the_batch(bench: Bench, meanwhile: Any) -> None:
+async def test_sku_that_was_created_meanwhile_is_added_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two first receipts of a SKU both count."""
     sku = f"sku-{uuid4().hex[:8]}"
-    second = receive(sku, 2)
-    meanwhile(receive(sku, 3))
-    with pytest.raises(SerializationFailure, match="stock was changed"):
-        await bench.handle(second)
-    await bench.handle(second)
+    first, second = receive(sku, 3), receive(sku, 2)
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(second), lambda: bench.handle(first))
     assert await bench.counts(sku) == (5, 0, 2)
 
 
-@pytest.mark.parametrize("known", [False, True])
-async def test_reservation_that_moved_meanwhile_fails_the_batch(
-    bench: Bench, meanwhile: Any, known: bool
+async def test_reservation_that_was_created_meanwhile_is_a_fence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release that comes between reading and writing is a fence, not overwritten."""
+    """A release that comes between reading and writing is not overwritten."""
     sku, workflow = await bench.stocked(5), new_workflow()
-    if known:
-        await bench.handle(reserve(workflow, (sku, 9)))
-    late = reserve(workflow, (sku, 1), attempt=2)
-    meanwhile(release(workflow))
-    with pytest.raises(SerializationFailure, match="reservation was changed"):
-        await bench.handle(late)
-    await bench.handle(late)
-    event = (await bench.told(workflow))[-1]
-    assert isinstance(event, StockRejected)
-    assert (event.reason, event.sequence) == ("fenced", 3 if known else 2)
+    late, undo = reserve(workflow, (sku, 1)), release(workflow)
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(late), lambda: bench.handle(undo))
+    released, rejected = await bench.told(workflow)
+    assert isinstance(released, StockReleased)
+    assert isinstance(rejected, StockRejected)
+    assert (rejected.reason, rejected.sequence) == ("fenced", 2)
     assert await bench.counts(sku) == (5, 0, 1)
 
 
-async def test_reservation_that_began_meanwhile_is_not_skipped_over(bench: Bench, meanwhile: Any) -> None:
+async def test_reservation_that_is_known_changes_hands_one_batch_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither command moves stock, so only the reservation's own row can keep their numbers apart."""
+    sku, workflow = await bench.stocked(1), new_workflow()
+    await bench.handle(reserve(workflow, (sku, 9)))
+    again, undo = reserve(workflow, (sku, 9), attempt=2), release(workflow)
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(again), lambda: bench.handle(undo))
+    assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 3]
+
+
+async def test_lines_that_are_being_made_are_given_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that meets a reservation in the making releases what that one holds."""
+    sku, workflow = await bench.stocked(5), new_workflow()
+    await bench.handle(reserve(workflow, (sku, 9)))
+    held, undo = reserve(workflow, (sku, 2), attempt=2), release(workflow, attempt=2)
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(held), lambda: bench.handle(undo))
+    last = (await bench.told(workflow))[-1]
+    assert isinstance(last, StockReleased)
+    assert last.lines == (Line(sku, 2),)
+    assert await bench.counts(sku) == (5, 0, 3)
+    await bench.assert_conserved()
+
+
+async def test_reservation_that_began_meanwhile_is_not_skipped_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A batch with two commands of a new workflow does not take another's first answer for its own."""
     sku, workflow = await bench.stocked(1), new_workflow()
     batch = [reserve(workflow, (sku, 1), attempt=2), release(workflow)]
-    meanwhile(reserve(workflow, (sku, 9)))
-    with pytest.raises(SerializationFailure, match="reservation was changed"):
-        await bench.handle(*batch)
-    await bench.handle(*batch)
+    first = reserve(workflow, (sku, 9))
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(*batch), lambda: bench.handle(first))
     assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 3]
     await bench.assert_conserved()
+
+
+async def test_effect_that_the_inbox_forgot_is_not_repeated(bench: Bench) -> None:
+    """The ledger refuses a second entry of one command and SKU, however long ago the first was."""
+    sku = f"sku-{uuid4().hex[:8]}"
+    command = receive(sku, 5)
+    await bench.handle(command)
+    inbox = INVENTORY.inbox
+    await bench.db.execute(inbox.delete().where(inbox.c.message_id == command.command_id))
+    with pytest.raises(UniqueViolation, match="ledger_pkey"):
+        await bench.handle(command)
+    assert await bench.counts(sku) == (5, 0, 1)
 
 
 async def test_parallel_batches_on_one_sku_never_oversell(bench: Bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fulcrum.errors import Rejected
 from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
@@ -161,6 +163,54 @@ def test_rejected_reservation_can_be_tried_again() -> None:
     assert store.reservations[workflow()].reason is None
 
 
+def test_attempt_that_a_newer_one_overtook_holds_nothing() -> None:
+    """Nobody waits for it any more, so what it held would never be given back."""
+    store = room(apple=5)
+    store.reserve(reserve(("apple", 6), attempt=2))
+    late = store.reserve(reserve(("apple", 2)))
+    assert isinstance(late, StockRejected)
+    assert (late.reason, late.sequence) == ("superseded", 2)
+    assert not store.entries
+    assert store.reservations[workflow()].attempt == 2
+
+
+def test_other_lines_than_those_held_are_rejected() -> None:
+    """A yes would promise what nobody holds; the hold that is there stays as it is."""
+    store = room(apple=9)
+    store.reserve(reserve(("apple", 2)))
+    with pytest.raises(Rejected, match="already holds"):
+        store.reserve(reserve(("apple", 3), attempt=2))
+    assert counts(store) == {"apple": (7, 2)}
+    assert store.reservations[workflow()].sequence == 1
+
+
+@pytest.mark.parametrize("lines", [[], [("apple", 0)], [("apple", 3), ("apple", -1)]])
+def test_lines_that_make_no_sense_are_rejected(lines: list[tuple[str, int]]) -> None:
+    """No lines, or a quantity below 1, would move stock the wrong way."""
+    with pytest.raises(Rejected, match=r"lines|quantity"):
+        room(apple=5).reserve(reserve(*lines))
+
+
+def test_receipt_of_nothing_is_rejected() -> None:
+    """A quantity below 1 is no receipt."""
+    with pytest.raises(Rejected, match="quantity 0 of apple"):
+        room().receive(receive("apple", 0))
+
+
+def test_reservation_remembers_where_it_was_read() -> None:
+    """Whoever writes it back must know whether there is a row, however often it moves in the batch."""
+    held = Reservation(
+        workflow(), "held", 4, "c0ffee00-0000-5000-8000-000000000001", 1, {"apple": 2}, stored=4
+    )
+    store = Stockroom([Stock("apple", reserved=2, version=3)], [held], NOON)
+    store.release(release())
+    store.reserve(reserve(("apple", 1), attempt=2))
+    store.reserve(reserve(("apple", 1), flow=2))
+    store.release(release(flow=2))
+    kept = store.reservations[workflow()], store.reservations[workflow(2)]
+    assert [(each.stored, each.sequence) for each in kept] == [(4, 6), (0, 2)]
+
+
 # --- release and its fence ------------------------------------------------------------------------
 
 
@@ -264,7 +314,8 @@ _commands = st.lists(
 
 
 def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, list[tuple[Command, object]]]:
-    """Every command of ``script`` with its answer, each one a command of its own."""
+    """Every command of ``script`` with its answer, each one a command of its own; those that are rejected
+    are left out, as parking would."""
     store = room(apple=8, pear=3)
     done: list[tuple[Command, object]] = []
     for number, (kind, subject, what) in enumerate(script, start=1):
@@ -275,7 +326,8 @@ def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, li
             command = release(flow=subject, attempt=number)  # type: ignore[arg-type]
         else:
             command = receive(subject, what, key=str(number))  # type: ignore[arg-type]
-        done.append((command, INVENTORY_HANDLERS[type(command)](store, command)))
+        with suppress(Rejected):
+            done.append((command, INVENTORY_HANDLERS[type(command)](store, command)))
     return store, done
 
 
