@@ -6,20 +6,21 @@ have been asked; the command is delivered again, and the first move is then to l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import structlog
-from sqlalchemy import BindParameter, bindparam, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.commands.delivery import Delivery
+from fulcrum.errors import Rejected
 from fulcrum.saga.messages import AuthorizePayment, StepCommand
 from fulcrum.store import inbox, outbox
+from fulcrum.store.bulk import arrays, insert_rows, rows_of
 from fulcrum.store.database import Database, Transaction
-from fulcrum.store.failures import SerializationFailure
+from fulcrum.store.outbox import OutboxRow
+from fulcrum.store.relations import uuid_column
 from fulcrum.telemetry.metrics import commands_duplicate
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.topics import Topics
@@ -32,91 +33,135 @@ from fulcrum.workers.payment_moves import (
     Learned,
     LookUp,
     Payment,
-    Repeat,
     Reply,
     Unheard,
     Void,
 )
 from fulcrum.workers.payment_relations import PAYMENT, PAYMENTS
 from fulcrum.workers.provider import Provider
-
-log = structlog.get_logger()
+from fulcrum.workers.together import Together
+from fulcrum.workers.transact import transact
+from fulcrum.workers.turns import Turns
 
 SERVICE = "payment"
 
+#: Commands whose next moves are stored in one transaction, and such transactions side by side.
+_TOGETHER, _AT_ONCE = 50, 2
+
 _FIELDS = tuple(Payment.__dataclass_fields__)
-# The primary key serves it. The lock orders the moves of one workflow.
-_READ = (
+# The primary key serves it. The lock orders the moves of one workflow across processes.
+_LOCK = (
     select(*[PAYMENT.c[name] for name in _FIELDS])
-    .where(PAYMENT.c.workflow_id == bindparam("id"))
+    .where(PAYMENT.c.workflow_id == bindparam("ids", type_=ARRAY(uuid_column())).any_())
+    .order_by(PAYMENT.c.workflow_id)
     .with_for_update()
 )
-_VALUES: dict[str, BindParameter[Any]] = {name: bindparam(f"new_{name}") for name in _FIELDS}
-_INSERT = insert(PAYMENT).values(_VALUES).on_conflict_do_nothing()
-_UPDATE = update(PAYMENT).where(PAYMENT.c.workflow_id == bindparam("id")).values(_VALUES)
+# It meets an existing row only when another transaction has just made it: the moves are then decided again.
+_INSERT = insert_rows(PAYMENT, _FIELDS, order_by=("workflow_id",))
+_moved = rows_of(PAYMENT, _FIELDS)
+_UPDATE = (
+    update(PAYMENT)
+    .values({name: _moved.c[name] for name in _FIELDS if name != "workflow_id"})
+    .where(PAYMENT.c.workflow_id == _moved.c.workflow_id)
+)
+_CREATED = frozenset({"payments_pkey"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A command, and what was learned since its last move; None before its first."""
+
+    delivery: Delivery
+    command: StepCommand
+    learned: Learned | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is stored, emitted and asked next. ``answers``: the emitted row is the command's first answer."""
+
+    command: StepCommand
+    payment: Payment | None = None
+    ask: Ask | None = None
+    emitted: Sequence[OutboxRow] = ()
+    answers: bool = False
 
 
 class PaymentWorker:
-    """Carries out payment commands, one at a time each."""
+    """Carries out payment commands. Those that come side by side share their transactions."""
 
     def __init__(self, db: Database, codec: Codec, topics: Topics, provider: Provider) -> None:
         self._db = db
         self._codec = codec
         self._topics = topics
         self._provider = provider
+        self._turns = Turns()
+        self._next_ask = Together(self._next_asks, _TOGETHER, _AT_ONCE)
 
     async def handle(self, batch: Sequence[Delivery]) -> None:
-        """Carry out each command of ``batch`` to its answer."""
+        """Carry out each command of ``batch`` to its answer; a repeat gets its first one.
+
+        Raises what the provider's client raises, Rejected when a command makes no sense, Corrupt when its id
+        was seen with another body.
+        """
         for delivery in batch:
-            ask = await self._begin(delivery)
-            while ask is not None:
-                ask = await self._go_on(delivery, await self._perform(ask, delivery.command))
+            command = delivery.command
+            assert isinstance(command, StepCommand)
+            async with self._turns.of(command.workflow_id):
+                ask = await self._next_ask(_Case(delivery, command))
+                while ask is not None:
+                    learned = await self._perform(ask, command)
+                    ask = await self._next_ask(_Case(delivery, command, learned))
 
-    async def _begin(self, delivery: Delivery) -> Ask | None:
-        """Claim the command and decide its first move; a repeat gets the stored answer."""
-        async with self._db.transaction() as tx:
-            fresh = await inbox.claim(tx, PAYMENTS, SERVICE, [inbox_key(delivery)])
-            if not fresh and await self._repeat(tx, delivery):
-                return None
-            return await self._decide(tx, delivery, Begun.FRESH if fresh else Begun.AGAIN)
+    async def _next_asks(self, cases: Sequence[_Case]) -> list[Ask | None]:
+        """What to ask of the provider next, for each case; None when its command is answered.
 
-    async def _go_on(self, delivery: Delivery, learned: Learned) -> Ask | None:
-        async with self._db.transaction() as tx:
-            return await self._decide(tx, delivery, learned)
+        No two cases are of one workflow: each has its turn.
+        """
 
-    async def _decide(self, tx: Transaction, delivery: Delivery, learned: Learned) -> Ask | None:
-        command = delivery.command
-        assert isinstance(command, StepCommand)
-        row = await tx.one(_READ, {"id": command.workflow_id})
-        known = None if row is None else Payment(**row)
+        async def work(tx: Transaction, _: int) -> list[Ask | None]:
+            new = [inbox_key(case.delivery) for case in cases if case.learned is None]
+            seen = {case.command.command_id for case in cases}
+            seen -= await inbox.claim(tx, PAYMENTS, SERVICE, new)
+            rows = await tx.all(_LOCK, {"ids": sorted(case.command.workflow_id for case in cases)})
+            # Under the lock: a copy that was answering in another process has committed.
+            stored = await inbox.outcomes(tx, PAYMENTS, SERVICE, seen)
+            known = {row["workflow_id"]: Payment(**row) for row in rows}
+            steps = [self._step(case, known.get(case.command.workflow_id), stored) for case in cases]
+            _save(tx, known, [step.payment for step in steps if step.payment is not None])
+            answers = {step.command.command_id: step.emitted for step in steps if step.answers}
+            await inbox.record(tx, PAYMENTS, SERVICE, answers)
+            await outbox.add(tx, PAYMENTS, [row for step in steps for row in step.emitted])
+            for step in steps:
+                if step.emitted and not step.answers:
+                    tx.after_commit(commands_duplicate.labels(SERVICE, type(step.command).__name__).inc)
+            return [step.ask for step in steps]
+
+        return await transact(self._db, work, _CREATED)
+
+    def _step(
+        self, case: _Case, known: Payment | None, stored: Mapping[str, Sequence[OutboxRow] | None]
+    ) -> _Step:
+        """The next move of a command, and what is stored and emitted before it.
+
+        Even a command that is answered is decided upon: its copy may have made the provider hold something
+        after that. Once nothing is left to do, it gets the answer it got.
+        """
+        command = case.command
+        learned = case.learned or (Begun.AGAIN if command.command_id in stored else Begun.FRESH)
         payment, move = PAYMENT_HANDLERS[type(command)](known, command, learned, datetime.now(UTC))
-        if isinstance(move, Repeat):
-            if not await self._repeat(tx, delivery):
-                raise SerializationFailure("a copy of this command is being answered by another worker")
-            return None
-        if isinstance(move, Reply) and _only_counted(known, payment) and await self._repeat(tx, delivery):
-            return None
-        await _write(tx, known, payment)
-        if isinstance(move, Reply):
-            rows = [answer_row(self._codec, self._topics, SERVICE, move.event, delivery)]
-            await inbox.record(tx, PAYMENTS, SERVICE, {delivery.message_id: rows})
-            await outbox.add(tx, PAYMENTS, rows)
-            return None
-        asked: Ask = move
-        return asked
+        changed = None if payment == known else payment
+        if isinstance(move, LookUp | Authorize | Void):
+            return _Step(command, changed, ask=move)
+        answer = stored.get(command.command_id)
+        if answer is not None:
+            return _Step(command, emitted=answer)
+        if not isinstance(move, Reply):
+            raise Rejected("this command was answered before, and its answer is no longer kept")
+        row = answer_row(self._codec, self._topics, SERVICE, move.event, case.delivery)
+        return _Step(command, changed, emitted=[row], answers=True)
 
-    async def _repeat(self, tx: Transaction, delivery: Delivery) -> bool:
-        """Emit the stored answer again; False when there is none yet."""
-        stored = await inbox.outcomes(tx, PAYMENTS, SERVICE, [delivery.message_id])
-        rows = stored.get(delivery.message_id)
-        if rows is None:
-            return False
-        await outbox.add(tx, PAYMENTS, rows)
-        commands_duplicate.labels(SERVICE, type(delivery.command).__name__).inc()
-        return True
-
-    async def _perform(self, ask: Ask, command: object) -> Learned:
-        assert isinstance(command, StepCommand)
+    async def _perform(self, ask: Ask, command: StepCommand) -> Learned:
         match ask:
             case LookUp(key):
                 return await self._provider.outcome_of(key) or Unheard(key)
@@ -133,16 +178,10 @@ class PaymentWorker:
                 )
 
 
-def _only_counted(known: Payment | None, payment: Payment) -> bool:
-    """Whether the answer moves nothing: then a copy that was asked at the same time may have given it."""
-    return known is not None and payment == replace(known, sequence=payment.sequence)
-
-
-async def _write(tx: Transaction, known: Payment | None, payment: Payment) -> None:
-    if payment == known:
-        return
-    values = {f"new_{name}": value for name, value in asdict(payment).items()}
-    if known is not None:
-        await tx.execute(_UPDATE, {**values, "id": payment.workflow_id})
-    elif not await tx.execute(_INSERT, values):
-        raise SerializationFailure("another command began this payment meanwhile")
+def _save(tx: Transaction, known: Mapping[str, Payment], changed: Sequence[Payment]) -> None:
+    for statement, payments in (
+        (_INSERT, [each for each in changed if each.workflow_id not in known]),
+        (_UPDATE, [each for each in changed if each.workflow_id in known]),
+    ):
+        if payments:
+            tx.at_commit(statement, arrays(_FIELDS, [asdict(each) for each in payments]))

@@ -20,12 +20,15 @@ from deliveries import (
     void,
 )
 from eventually import eventually_async
-from sqlalchemy import select
+from interleaved import interleave
+from psycopg2.errors import CheckViolation
+from sqlalchemy import select, text
 
 from fulcrum.errors import Corrupt, OutcomeUnknown, Rejected, Retryable, Unavailable
 from fulcrum.saga import identity
 from fulcrum.saga.messages import Answer, PaymentAuthorized, PaymentDeclined, PaymentVoided, StepCommand
 from fulcrum.settings import Settings
+from fulcrum.store import inbox
 from fulcrum.store.database import Database
 from fulcrum.wire.topics import Topics
 from fulcrum.workers.payment_moves import Authorized, Declined, Outcome, State, Voided
@@ -516,6 +519,149 @@ async def test_copy_that_is_overtaken_by_the_next_attempt_tells_one_answer(bench
     assert isinstance(refused, PaymentDeclined)
     assert isinstance(held, PaymentAuthorized)
     assert again == refused
+
+
+async def test_hold_made_after_its_answer_is_given_up_by_the_next_copy(bench: Bench) -> None:
+    """A process that stalled asks although a copy was answered, and dies: its message comes once more."""
+    workflow = new_workflow()
+    stalled, provider = bench.process()
+    provider.held.add("authorize")
+    provider.after.add("authorize")
+    late = asyncio.create_task(stalled.handle([delivery(authorize(workflow))]))
+    await eventually_async(lambda: _true(provider.arrived == 1), within=5)
+    await bench.handle(void(workflow))
+    await bench.handle(authorize(workflow))
+    provider.let_go.set()
+    with pytest.raises(Died):
+        await late
+    assert bench.effects(workflow) == ["authorize"]
+    await bench.handle(authorize(workflow))
+    assert bench.effects(workflow) == ["authorize", "void"]
+    voided, declined, again = await bench.told(workflow)
+    assert isinstance(voided, PaymentVoided)
+    assert declined == again
+
+
+async def test_payment_that_two_processes_begin_is_begun_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An authorization and its void find no row and both want to make it; one of them decides again."""
+    workflow = new_workflow()
+    hold, undo = bench.handle(authorize(workflow)), bench.handle(void(workflow))
+    await interleave(monkeypatch, bench.db, (inbox, "record"), hold, lambda: undo)
+    assert [type(event) for event in await bench.told(workflow)] == [PaymentVoided, PaymentDeclined]
+    assert bench.effects(workflow) == []
+
+
+async def test_payment_moves_one_command_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two voids of what is voided: each answer has a number of its own."""
+    workflow = new_workflow()
+    await bench.handle(void(workflow))
+    second, third = (bench.handle(void(workflow, attempt)) for attempt in (2, 3))
+    await interleave(monkeypatch, bench.db, (inbox, "record"), second, lambda: third)
+    assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 3]
+
+
+# --- side by side in one process ------------------------------------------------------------------
+
+
+async def test_copies_in_one_process_wait_for_each_other(bench: Bench) -> None:
+    """None of them has to come again, and the provider is asked by the first alone."""
+    command = authorize(new_workflow(), "pay_slow_50")
+    worker, provider = bench.process()
+    await asyncio.gather(*(worker.handle([delivery(command)]) for _ in range(5)))
+    assert provider.calls == ["authorize"]
+    assert len(set(await bench.told(command.workflow_id))) == 1
+
+
+async def test_authorizations_and_their_voids_side_by_side_leave_nothing_held(bench: Bench) -> None:
+    """Whoever comes first, it ends one of the two ways, and never with a hold."""
+    workflows = [new_workflow() for _ in range(10)]
+    worker, _ = bench.process()
+    commands = [command for workflow in workflows for command in (authorize(workflow), void(workflow))]
+    await asyncio.gather(*(worker.handle([delivery(command)]) for command in commands))
+    for workflow in workflows:
+        assert bench.effects(workflow) in ([], ["authorize", "void"])
+        assert [event.sequence for event in await bench.told(workflow)] == [1, 2]
+
+
+async def test_commands_side_by_side_share_transactions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, forty authorizations take eighty transactions; together they take fewer than forty."""
+    commands = [authorize(new_workflow()) for _ in range(40)]
+    worker, _ = bench.process()
+    begun: list[object] = []
+    transaction = bench.db.transaction
+
+    def counted() -> Any:
+        begun.append(None)
+        return transaction()
+
+    monkeypatch.setattr(bench.db, "transaction", counted)
+    # As many at once as the provider has connections.
+    free = asyncio.Semaphore(bench.settings.concurrency)
+
+    async def handle(command: StepCommand) -> None:
+        async with free:
+            await worker.handle([delivery(command)])
+
+    await asyncio.gather(*(handle(command) for command in commands))
+    assert len(begun) < 40
+    for command in commands:
+        assert bench.effects(command.workflow_id) == ["authorize"]
+        assert len(await bench.told(command.workflow_id)) == 1
+
+
+async def test_one_that_is_refused_does_not_harm_those_beside_it(bench: Bench) -> None:
+    """They share its transaction, which fails, and then go without it."""
+    command = authorize(new_workflow())
+    others = [authorize(new_workflow()) for _ in range(4)]
+    worker, _ = bench.process()
+    await worker.handle([delivery(command)])
+    forged = authorize(command.workflow_id, amount_minor=1)
+    results = await asyncio.gather(
+        *(worker.handle([delivery(each)]) for each in (forged, *others)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [Corrupt, *[type(None)] * 4]
+    assert (await bench.row(command.workflow_id))["amount_minor"] == command.amount_minor
+
+
+# --- what the database refuses --------------------------------------------------------------------
+
+
+async def test_answer_that_is_no_longer_kept_is_not_invented(bench: Bench) -> None:
+    """The inbox was pruned: the row still knows that the command took effect, so a person must look."""
+    command = authorize(new_workflow())
+    await bench.handle(command)
+    kept = PAYMENTS.inbox
+    await bench.db.execute(kept.delete().where(kept.c.message_id == command.command_id))
+    with pytest.raises(Rejected, match="no longer kept"):
+        await bench.handle(command)
+    assert bench.effects(command.workflow_id) == ["authorize"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'paid'",
+        "state = 'declined'",
+        "state = 'voided'",
+        "authorization_id = NULL",
+        "amount_minor = 0",
+        "sequence = 0",
+        "captured_minor = amount_minor + 1",
+        "captured_minor = 5, refunded_minor = 6",
+    ],
+)
+async def test_row_cannot_contradict_itself(bench: Bench, change: str) -> None:
+    """Whatever the code believes: no hold without an id, no money beyond the amount."""
+    workflow = new_workflow()
+    await bench.handle(authorize(workflow))
+    with pytest.raises(CheckViolation):
+        await bench.db.execute(
+            text(f"UPDATE payments.payments SET {change} WHERE workflow_id = '{workflow}'")
+        )
 
 
 async def _true(value: bool) -> bool:
