@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy import select
 
 from fulcrum.commands.consumer import CommandConsumer
 from fulcrum.commands.delivery import Delivery
 from fulcrum.commands.parker import Parker
+from fulcrum.errors import Unavailable
 from fulcrum.saga.messages import COMMANDS, EVENTS
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
@@ -35,6 +38,11 @@ log = structlog.get_logger()
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
 #: Connections beyond one a batch in progress: the relay's, the parker's and the health check's.
 _SPARE_CONNECTIONS = 4
+#: Seconds that the last answers may take to reach Kafka when the process stops; the next one sends the rest.
+_FLUSH_WITHIN = 3.0
+_FLUSH_LOOK = 0.02
+
+_Result = TypeVar("_Result")
 
 Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
 
@@ -86,9 +94,10 @@ async def _serve(
     async with AsyncExitStack() as opened:
         await health.start()
         opened.push_async_callback(health.stop)
-        db = await patiently("postgres", lambda: _open_database(settings, service, concurrency))
-        opened.push_async_callback(db.close)
-        codec = await patiently("registry", lambda: open_codec(settings, (*COMMANDS, *EVENTS)))
+        found = await _unless(stop, _open(settings, service, relations, concurrency, opened))
+        if found is None:
+            return
+        db, codec = found
         producer = KafkaProducer(settings)
         opened.push_async_callback(producer.close)
 
@@ -102,25 +111,67 @@ async def _serve(
         relay = Relay(db, relations, settings, owner=service, send=send)
         parts.update(commands=consumer, parking=parker, relay=relay)
         log.info("service.started", service=service)
-        await _run(stop, consumer, parker, relay)
+        await _run(stop, consumer, parker, relay, lambda: _flush(db, relations, relay))
 
 
-async def _run(stop: asyncio.Event, consumer: CommandConsumer, parker: Parker, relay: Relay) -> None:
-    """Run all three; the relay goes on until the last batch has committed. One that fails ends all."""
-    consumed = asyncio.Event()
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+    """The result of ``work``; None when ``stop`` came first, and then it is given up."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+async def _open(
+    settings: Settings, service: str, relations: ServiceRelations, size: int, opened: AsyncExitStack
+) -> tuple[Database, Codec]:
+    """The database and the codec, as soon as Postgres and the registry answer."""
+    db = await patiently("postgres", lambda: _open_database(settings, service, size))
+    opened.push_async_callback(db.close)
+    commands = [command for command in COMMANDS if command.service == service]
+    answers = [event for event in EVENTS if event.stream == relations.schema]
+    codec = await patiently("registry", lambda: open_codec(settings, (*commands, *answers)))
+    return db, codec
+
+
+async def _run(
+    stop: asyncio.Event,
+    consumer: CommandConsumer,
+    parker: Parker,
+    relay: Relay,
+    flush: Callable[[], Awaitable[None]],
+) -> None:
+    """Run all three; the relay goes on until the last answers have left. One that fails ends all."""
+    done = asyncio.Event()
 
     async def consume() -> None:
         await consumer.run(stop)
-        consumed.set()
+        await flush()
+        done.set()
 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(consume())
             group.create_task(parker.run(stop))
-            group.create_task(relay.run(consumed))
+            group.create_task(relay.run(done))
     except ExceptionGroup as failed:
         # Whoever reads the last line of the log should read the cause and not a tree.
         raise failed.exceptions[0] from None
+
+
+async def _flush(db: Database, relations: ServiceRelations, relay: Relay) -> None:
+    """Wait until the outbox is empty, as long as this process is the one that sends it."""
+    waiting = select(relations.outbox.c.id).limit(1)
+    with suppress(TimeoutError, Unavailable):
+        async with asyncio.timeout(_FLUSH_WITHIN):
+            # What is waited for is in a table, which nobody can tell an event about.
+            while relay.leading and await db.one(waiting) is not None:  # noqa: ASYNC110
+                await asyncio.sleep(_FLUSH_LOOK)
 
 
 async def _open_database(settings: Settings, service: str, concurrency: int) -> Database:
