@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 _ROOT = UUID("5e0c9a55-0a3e-5f0e-8f3f-6a1f6d1b4a77")
 _BATCH = 20
+#: Seconds between counts of what waits for an operator, who works in another process.
+_COUNT_EVERY = 15.0
 _COLUMNS = (
     "id",
     "parked_at",
@@ -173,9 +175,13 @@ class Parker:
 
     async def _work(self) -> None:
         tries = 0
-        await self._count()
         while True:
-            messages = [await self._waiting.get()]
+            await self._count()
+            try:
+                async with asyncio.timeout(_COUNT_EVERY):
+                    messages = [await self._waiting.get()]
+            except TimeoutError:
+                continue
             while not self._waiting.empty() and len(messages) < _BATCH:
                 messages.append(self._waiting.get_nowait())
             while messages := [message for message in messages if not message.channel.is_closed]:
@@ -190,7 +196,6 @@ class Parker:
                 else:
                     tries = 0
                     break
-            await self._count()
 
     async def _store(self, messages: Sequence[AbstractIncomingMessage]) -> None:
         now = datetime.now(UTC)

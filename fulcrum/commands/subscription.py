@@ -72,8 +72,10 @@ class Subscription:
             cancel = await self._open(connection, lost)
             log.info("queue.consumed", queue=self._queue, prefetch=self._prefetch)
             probing = asyncio.create_task(self._probe(connection, lost))
-            await _first(stop, lost)
-            probing.cancel()
+            try:
+                await _first(stop, lost)
+            finally:
+                probing.cancel()
             if stop.is_set():
                 await cancel()
                 await finish()

@@ -7,7 +7,9 @@ this one waits boundedly, forgets broken sessions and costs two list operations.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aiopg
@@ -60,11 +62,23 @@ class Session:
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the last statement that returned any."""
         names = [column.name for column in self._cursor.description or ()]
-        return [dict(zip(names, row, strict=True)) for row in self._cursor.raw.fetchall()] if names else []
+        if not names:
+            return []
+        with self._translated():
+            return [dict(zip(names, row, strict=True)) for row in self._cursor.raw.fetchall()]
 
     def text(self, sql: str, parameters: Mapping[str, Any]) -> str:
         """The statement with its parameters in place."""
-        return self._cursor.mogrify(sql, parameters).decode()
+        with self._translated():
+            return self._cursor.mogrify(sql, parameters).decode()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The connection may be lost at any time, also between an answer and the reading of it."""
+        try:
+            yield
+        except psycopg2.Error as error:
+            raise translate(error, self.closed, self._server) from error
 
     async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Execute. Raises Unavailable (DatabaseDown when the connection is gone), SerializationFailure,
@@ -73,7 +87,8 @@ class Session:
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
         try:
-            await self._cursor.execute(sql, parameters)
+            with self._translated():
+                await self._cursor.execute(sql, parameters)
         except asyncio.CancelledError as error:
             if really_cancelled():
                 self.close()
@@ -82,8 +97,6 @@ class Session:
         except TimeoutError as error:
             self.close()
             raise DatabaseDown(f"Postgres at {self._server} did not answer a statement") from error
-        except psycopg2.Error as error:
-            raise translate(error, self.closed, self._server) from error
 
     def close(self) -> None:
         """Drop the connection; the server rolls back what was open."""
@@ -136,6 +149,7 @@ class Pool:
     async def _connect(self) -> Session:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
+                _forget_next_descriptor()
                 connection = await aiopg.connect(
                     self._dsn,
                     timeout=self._statement_timeout + _GRACE,
@@ -153,8 +167,7 @@ class Pool:
                 f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s"
             ) from error
         except RuntimeError as error:
-            # A socket that was just lost may have left its number to this one while uvloop still closes its
-            # watch on the old one: then the new one cannot be watched, and another try can.
+            # The socket did not get the number that was freed for it; another try will.
             raise DatabaseDown(f"the connection to Postgres at {self.server} could not be watched") from error
         except psycopg2.Error as error:
             raise translate_refusal(error, self.server) from error
@@ -166,6 +179,21 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+
+def _forget_next_descriptor() -> None:
+    """Remove what uvloop may still watch under the number that the next socket gets.
+
+    When a connection breaks, libpq closes the socket before aiopg can end the watch on it. uvloop then keeps
+    a dead watch for that number and refuses a new one. The lowest free number is the next socket's, and
+    nobody can have a right to watch it.
+    """
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop().remove_reader(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def server_of(dsn: str) -> str:

@@ -315,12 +315,14 @@ async def test_stop_finishes_what_is_in_progress_and_leaves_the_rest(
     consumer, and nothing is parked."""
     worker.open.clear()
     await publish(settings, *[reserve() for _ in range(10)])
-    async with consuming(settings, worker, batch_size=4) as stop:
-        await worker.entered.wait()
-        stop.set()
-        # Nothing is lost while the stop waits for the batch.
-        assert not worker.effects
-        worker.open.set()
+    stop = asyncio.Event()
+    consumed = asyncio.create_task(consumer_of(settings, worker, batch_size=4).run(stop))
+    await worker.entered.wait()
+    stop.set()
+    left_early, _ = await asyncio.wait({consumed}, timeout=0.5)
+    assert not left_early, "it did not wait for the batch in progress"
+    worker.open.set()
+    await asyncio.wait_for(consumed, 10)
     done = len(worker.effects)
     names = Topology(settings.namespace)
     assert 1 <= done <= 4
@@ -375,21 +377,25 @@ async def test_lost_connection_loses_no_command(
 
 
 async def test_copy_is_safe_before_the_original_is_let_go(
-    settings: Settings, channel: AbstractChannel, worker: Worker
+    settings: Settings, channel: AbstractChannel, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a retry cannot be written because RabbitMQ is gone, the original comes back instead."""
-    async with linked(settings.rabbitmq_url) as (link, through):
-        consumer = consumer_of(settings.model_copy(update={"rabbitmq_url": through}), worker)
-        worker.open.clear()
-        worker.mishaps["flaky"] = [Unavailable("provider away")]
-        await publish(settings, reserve("flaky"))
-        async with running(consumer):
-            await worker.entered.wait()
-            await link.cut()
-            worker.open.set()
-            await until(lambda: not worker.mishaps["flaky"])
-            await link.mend()
-            await until(lambda: worker.effects, within=15)
+    """As long as the copy for a retry is not confirmed, the original stays: it goes to the next consumer."""
+    consumer = consumer_of(settings, worker)
+    sent = 0
+
+    async def refused(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+        raise Unavailable("queue full")
+
+    monkeypatch.setattr(consumer._publisher, "send", refused)
+    worker.mishaps["flaky"] = [Unavailable("provider away")]
+    await publish(settings, reserve("flaky"))
+    async with running(consumer):
+        await until(lambda: sent >= 2)
+    assert not worker.effects
+    async with consuming(settings, worker):
+        await until(lambda: worker.effects)
     await nothing_left(settings, channel)
 
 
@@ -402,8 +408,8 @@ async def test_deleted_queue_is_made_anew(
     told: bool,
 ) -> None:
     """A consumer whose queue is deleted under it makes a new one, even if the broker's notice is lost."""
+    monkeypatch.setattr(subscription, "_PROBE_EVERY", 60.0 if told else 0.2)
     if not told:
-        monkeypatch.setattr(subscription, "_PROBE_EVERY", 0.2)
         monkeypatch.setattr(subscription, "_watch", unnoticed)
     consumer = consumer_of(settings, worker)
     async with running(consumer):

@@ -13,12 +13,14 @@ from uuid import uuid4
 import psycopg2
 import pytest
 import pytest_asyncio
+import uvloop
 from eventually import eventually_async
 from link import linked
 from sqlalchemy import insert, text
 
 from fulcrum.errors import Misconfigured, Unavailable
 from fulcrum.store.database import Database, DatabaseDown, SerializationFailure
+from fulcrum.store.pool import Pool
 from fulcrum.store.relations import messaging
 
 R = messaging("inventory")
@@ -125,11 +127,13 @@ async def test_transaction_is_all_or_nothing(db: Database) -> None:
 
 
 async def test_constraint_violation_is_passed_on(db: Database) -> None:
-    """What the statement itself did wrong is Postgres's own error, and the session goes on."""
+    """What the statement itself did wrong is Postgres's own error, and the very session goes on."""
+    session = await db.one(text("SELECT pg_backend_pid()"))
     with pytest.raises(psycopg2.IntegrityError):
         await db.execute(text(add(-1)))
     with pytest.raises(psycopg2.IntegrityError):
         await unit(db, add(400), add(401, "bad"))
+    assert await db.one(text("SELECT pg_backend_pid()")) == session
     assert await count(db, 400) == 0
 
 
@@ -270,6 +274,39 @@ async def test_killed_sessions_are_not_used_again(db: Database, dsn: str) -> Non
     await eventually_async(lambda: _answers(db), within=5)
     await asyncio.gather(*[db.ping() for _ in range(3)])
     await other.close()
+
+
+async def test_connection_lost_between_answer_and_reading(dsn: str) -> None:
+    """A connection that breaks after the answer came and before it was read is lost like any other."""
+    pool = Pool(dsn, 1, 1.0, 1.0, "")
+    session = await pool.acquire()
+    await session.run("SELECT 1 AS n")
+    session.close()
+    with pytest.raises(DatabaseDown):
+        session.rows()
+    with pytest.raises(DatabaseDown):
+        session.text("SELECT %(n)s", {"n": 1})
+    pool.release(session)
+
+
+def test_refused_connections_do_not_spoil_the_next(dsn: str) -> None:
+    """Under uvloop, which the roles run on, a connection works at once after others were refused."""
+
+    async def ping(db: Database) -> None:
+        await db.ping()
+
+    async def be_refused_and_return() -> None:
+        async with linked(dsn) as (link, through):
+            db = await Database.open(through, size=4)
+            for _ in range(5):
+                await link.cut()
+                ends = await asyncio.gather(*[ping(db) for _ in range(8)], return_exceptions=True)
+                assert {type(end) for end in ends} == {DatabaseDown}
+                await link.mend()
+                await asyncio.gather(*[ping(db) for _ in range(4)])
+            await db.close()
+
+    uvloop.run(be_refused_and_return())
 
 
 async def test_silent_server_is_noticed(dsn: str) -> None:
