@@ -40,14 +40,15 @@ class Stat:
 
 
 def stat(pid: int) -> Stat | None:
-    """The process ``pid``, or None when there is none (a zombie counts as none)."""
+    """The process ``pid``, or None when there is none (a zombie counts as none once its threads are gone)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     # The name in parentheses may hold anything; the fields follow its last parenthesis.
     fields = text.rpartition(")")[2].split()
-    if fields[0] in "ZX":
+    # A killed leader is a zombie while its other threads still end, and with them its open ports.
+    if fields[0] in "ZX" and int(fields[17]) <= 1:
         return None
     return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 

@@ -29,6 +29,12 @@ FAMILY = (
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True);" + SLEEP
 
 
+LEADERLESS = (
+    "import ctypes, socket, threading, time; held = socket.create_server(('127.0.0.1', {port}));"
+    "threading.Thread(target=time.sleep, args=(60,)).start(); ctypes.CDLL(None).pthread_exit(None)"
+)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A home whose servers would run as this user."""
@@ -86,6 +92,21 @@ def test_children_of_a_dead_leader_are_ended(home: Home, started: dict[str, Proc
     eventually(lambda: not leader.alive and len(leader.members()) == 1, within=5, state=leader.members)
     leader.stop(1)
     assert leader.members() == []
+
+
+def test_a_process_lives_as_long_as_its_last_thread(home: Home, started: dict[str, Process]) -> None:
+    """A zombie leader whose other thread holds a port is not gone yet; once it is killed, the port is free."""
+    port = free_port()
+    one = run(home, started, LEADERLESS.format(port=port))
+    state = Path(f"/proc/{one.pid}/stat")
+    eventually(lambda: state.read_text().rpartition(")")[2].split()[0] == "Z", within=10)
+
+    assert one.alive
+    assert one.members() == [one.pid]
+    assert not is_free(port)
+    one.kill(signal.SIGKILL)
+    assert one.members() == []
+    assert is_free(port)
 
 
 def test_stop_kills_what_ignores_the_request(home: Home, started: dict[str, Process]) -> None:
