@@ -95,7 +95,7 @@ def test_children_of_a_dead_leader_are_ended(home: Home, started: dict[str, Proc
 
 
 def test_a_process_lives_as_long_as_its_last_thread(home: Home, started: dict[str, Process]) -> None:
-    """A zombie leader whose other thread holds a port is not gone yet; once it is killed, the port is free."""
+    """A zombie leader whose other thread holds a port is not gone yet; once killed, the port is free."""
     port = free_port()
     one = run(home, started, LEADERLESS.format(port=port))
     state = Path(f"/proc/{one.pid}/stat")
