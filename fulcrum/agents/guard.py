@@ -7,7 +7,8 @@ state and output are safe, in order" true:
 
 * **hold, then release**: stream partitions stay paused until the seek has happened;
 * **seek always**: a partition without a committed offset is sought to its beginning, not left where it is;
-* **contiguity**: the next offset handed out is the previous one plus one, else seek back;
+* **contiguity**: the next offset handed out is the previous one plus one, or the next that the broker has;
+  before each fetch aiokafka is made to stand exactly there, so what was dropped on the way is read again;
 * **the ledger**: an event counts when it is *finished*, in whatever order, and only what lies below
   the lowest unfinished one is committed; a failed commit advances nothing; a partition is committed
   before it is revoked;
@@ -36,6 +37,8 @@ log = structlog.get_logger()
 
 #: Seconds after which a wait for partitions looks around even if nothing was released.
 _RELEASE_CHECK = 1.0
+#: Seconds between looks at partitions that are active and not sought yet.
+_UNSOUGHT_CHECK = 0.05
 
 
 class GuardedConsumer(Consumer):
@@ -45,6 +48,7 @@ class GuardedConsumer(Consumer):
         self.ledger: OffsetLedger[TP] = OffsetLedger()
         self._held: set[TP] = set()
         self._sought = False
+        #: The next offset to hand out, for each stream partition that was sought.
         self._expected: dict[TP, int] = {}
         self._released = asyncio.Event()
         super().__init__(*args, **kwargs)
@@ -73,19 +77,13 @@ class GuardedConsumer(Consumer):
 
         Upstream leaves a partition without a committed offset where it is. Events that were handed out and
         dropped again by a rebalance before the first commit would then never come back, so such a partition
-        is sought to its beginning.
+        is read from its beginning.
         """
         await super().perform_seek()
-        streams = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
-        positions = {tp: self._read_offset[tp] for tp in streams}
-        fresh = [tp for tp, position in positions.items() if position is None]
-        for tp, earliest in (await self.earliest_offsets(*fresh) if fresh else {}).items():
-            await self._seek(tp, earliest)
-            self._read_offset[tp] = earliest or None
-            positions[tp] = earliest
-        for tp, position in positions.items():
-            self.ledger.reset(tp, position)
-            self._expected[tp] = position or 0
+        for tp in self.assignment():
+            if not self._is_changelog_tp(tp):
+                self.ledger.reset(tp, self._read_offset[tp])
+                self._expected[tp] = self._read_offset[tp] or 0
         self._sought = True
 
     def resume_flow(self) -> None:
@@ -98,7 +96,9 @@ class GuardedConsumer(Consumer):
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
         """Upstream naps for a second while nothing is active; wait for the release instead."""
-        if self.flow_active and not self._get_active_partitions():
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]  # mode takes any event
+        if not self._get_active_partitions():
             self._released.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._released.wait(), _RELEASE_CHECK)
@@ -106,48 +106,89 @@ class GuardedConsumer(Consumer):
                 return None, None
         return await super()._wait_next_records(timeout)
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch for the partitions that are active now, whatever becomes of the set meanwhile.
-
-        Upstream hands over the live set, and recovery empties it in place while the fetch waits. To aiokafka
-        an empty set means every partition: it gives out events of held ones, which Faust then drops.
-        """
-        fetched_for = None if active_partitions is None else set(active_partitions)
-        return await super()._getmany(fetched_for, timeout)
-
     # --- contiguity -------------------------------------------------------------------------------
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Hand out each partition's events without a hole; a hole is read again."""
-        holes: dict[TP, int] = {}
-        async for tp, message in super().getmany(timeout):
-            if self._is_changelog_tp(tp):
-                yield tp, message
-                continue
-            expected = self._expected.get(tp)
-            if expected is None:
-                continue  # not sought yet in this assignment: it is read again after the seek
-            if tp in holes or message.offset > expected:
-                holes.setdefault(tp, expected)
-                continue
-            if message.offset < expected:
-                continue
-            self._expected[tp] = message.offset + 1
-            self.ledger.delivered(tp, message.offset)
-            yield tp, message
-        for tp, expected in holes.items():
-            await self._close_hole(tp, expected)
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Fetch from exactly the offsets that come next, and only for partitions that were sought.
 
-    async def _close_hole(self, tp: TP, expected: int) -> None:
-        """Read again from ``expected``, or accept a hole that the broker itself has."""
-        earliest = (await self.earliest_offsets(tp)).get(tp, 0)
+        Upstream hands over the live set of active partitions, and recovery empties it in place while the
+        fetch waits. To aiokafka an empty set means every partition: it gives out events of held ones, which
+        Faust then drops. So the fetch gets a set of its own.
+        """
+        active = set(active_partitions or ())
+        for tp in active:
+            if tp in self._expected and self._position(tp) not in (None, self._expected[tp]):
+                await self._read_again(tp)
+        streams = active & self._expected.keys()
+        asked = streams | {tp for tp in active if self._is_changelog_tp(tp)}
+        if not asked:
+            await asyncio.sleep(_UNSOUGHT_CHECK)
+            return {}
+        start = {tp: self._position(tp) for tp in streams}
+        records = await super()._getmany(asked, timeout)
+        for tp in streams:
+            first = records[tp][0].offset if tp in records else self._position(tp)
+            # After a seek during the fetch, what it brought says nothing of what is missing.
+            if start[tp] is not None and start[tp] == self._expected.get(tp) and first is not None:
+                self._skip_hole(tp, first)
+        return records
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Hand out each partition's events without a hole; what is dropped on the way is read again.
+
+        A fetch that a seek has crossed may bring what was read before the seek: its offsets do not fit.
+        """
+        async for tp, message in super().getmany(timeout):
+            if not self._is_changelog_tp(tp):
+                offset = message.offset
+                if offset != self._expected.get(tp):
+                    continue
+                self._expected[tp] = offset + 1
+                self.ledger.delivered(tp, offset)
+            yield tp, message
+
+    def _position(self, tp: TP) -> int | None:
+        """From where aiokafka reads on; None while it is finding out or the partition is not ours."""
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None or tp not in assignment.tps:
+            return None
+        state = assignment.state_value(tp)
+        return state.position if state.has_valid_position else None
+
+    def _skip_hole(self, tp: TP, first: int) -> None:
+        """Take over a hole that the broker itself has: compaction, transaction markers, deleted segments.
+
+        It was asked for the expected offset, and ``first`` is the next that it has.
+        """
+        if first > self._expected[tp]:
+            log.info(
+                "stream.hole", topic=tp.topic, partition=tp.partition, start=self._expected[tp], end=first
+            )
+            self._expected[tp] = first
+
+    async def _read_again(self, tp: TP) -> None:
+        """Seek back to the next expected offset, or to the beginning of a log that ends before it."""
+        earliest = (await self.earliest_offsets(tp))[tp]
+        end = (await self.highwaters(tp))[tp]
+        expected = self._expected.get(tp)
+        if expected is None:
+            return  # revoked meanwhile
         metrics.stream_gaps.labels(topic=tp.topic).inc()
         log.warning(
-            "stream.gap", topic=tp.topic, partition=tp.partition, expected=expected, earliest=earliest
+            "stream.gap",
+            topic=tp.topic,
+            partition=tp.partition,
+            expected=expected,
+            position=self._position(tp),
+            earliest=earliest,
+            end=end,
         )
-        if earliest > expected:
-            self._expected[tp] = earliest
-        await self._seek(tp, max(expected, earliest))
+        if expected > end:
+            log.error("stream.truncated", topic=tp.topic, partition=tp.partition, expected=expected, end=end)
+            self.ledger.reset(tp, earliest)
+            expected = self._expected[tp] = earliest
+        await self.seek_wait({tp: expected})
 
     # --- the ledger -------------------------------------------------------------------------------
 
