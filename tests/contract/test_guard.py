@@ -13,9 +13,11 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from faust.app.base import App
 from faust.tables.recovery import Recovery
-from faust.transport.consumer import Consumer
+from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
 
 PINNED: dict[str, tuple[Callable[..., Any], str]] = {
@@ -25,6 +27,15 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "Consumer.resume_flow": (Consumer.resume_flow, "db59630f25b5819b"),
     "Consumer._wait_next_records": (Consumer._wait_next_records, "6218e1969a636b3f"),
     "Consumer.getmany": (Consumer.getmany, "4b168d84882a70d6"),
+    "Consumer._getmany": (ThreadDelegateConsumer._getmany, "f9d47aa9010b5ff2"),
+    "Consumer.seek_wait": (ThreadDelegateConsumer.seek_wait, "e9db5bbc4ceb2543"),
+    "Thread.getmany": (driver.AIOKafkaConsumerThread.getmany, "26fc5fc9f3b667e1"),
+    "Thread._fetch_records": (driver.AIOKafkaConsumerThread._fetch_records, "39a2c6c79fc1455a"),
+    "Thread._seek_wait": (driver.AIOKafkaConsumerThread._seek_wait, "9d221e816d940467"),
+    "Fetcher.fetched_records": (Fetcher.fetched_records, "be4348896b9b66af"),
+    "FetchResult.getall": (FetchResult.getall, "3e717e30de5068d5"),
+    "FetchResult.check_assignment": (FetchResult.check_assignment, "b5340df67e3f330f"),
+    "TopicPartitionState": (TopicPartitionState, "2b83334afadf6d98"),
     "Consumer.ack": (Consumer.ack, "5fcf41cf45153475"),
     "Consumer._filter_tps_with_pending_acks": (Consumer._filter_tps_with_pending_acks, "f6f9239774234e7e"),
     "Consumer._filter_committable_offsets": (Consumer._filter_committable_offsets, "dc5e9baf5d994485"),
