@@ -6,7 +6,6 @@ What the tables do not foresee is ignored *with a reason*, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache
@@ -14,7 +13,17 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.definitions import DEFINITIONS, Definition, Step
-from fulcrum.saga.messages import Answer, Event, IntentCreated, StepCommand
+from fulcrum.saga.messages import (
+    Answer,
+    CancelRequested,
+    DeadlinePassed,
+    Event,
+    HoldExpired,
+    IntentCreated,
+    RetentionPassed,
+    StepCommand,
+    TimerFired,
+)
 from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
 
 
@@ -46,8 +55,13 @@ class Undeliverable:
     reason: str
 
 
-def decide(run: WorkflowRun | None, event: Event) -> Decision | Duplicate | Undeliverable:
-    """What ``event`` means to ``run`` (None: no such run yet)."""
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nobody needs the run any more, or it is forgotten already: drop its state."""
+
+
+def decide(run: WorkflowRun | None, event: Event) -> Decision | Duplicate | Undeliverable | Forget:
+    """What ``event`` means to ``run`` (None: no such run yet, or not any more)."""
     if run is None:
         return _start(event)
     expected = run.seen.get(event.stream, 0) + 1
@@ -61,12 +75,23 @@ def decide(run: WorkflowRun | None, event: Event) -> Decision | Duplicate | Unde
         seen={**run.seen, event.stream: event.sequence},
         updated_at=event.occurred_at,
     )
-    if not isinstance(event, Answer):
-        return Decision(run, run.status, ignored="already_started")
-    return _answer(run, event)
+    match event:
+        case Answer():
+            return _answer(run, event)
+        case DeadlinePassed():
+            return _deadline_passed(run, event)
+        case HoldExpired():
+            return _hold_expired(run, event)
+        case CancelRequested():
+            return _cancel_requested(run, event)
+        case RetentionPassed():
+            return _retention_passed(run, event)
+    return Decision(run, run.status, ignored="already_started")
 
 
-def _start(event: Event) -> Decision | Undeliverable:
+def _start(event: Event) -> Decision | Undeliverable | Forget:
+    if isinstance(event, TimerFired):
+        return Forget()  # a repeat of a timer that the run did not outlive
     if not isinstance(event, IntentCreated):
         return Undeliverable("no such workflow run")
     definition = DEFINITIONS.get(event.definition)
@@ -88,6 +113,9 @@ def _start(event: Event) -> Decision | Undeliverable:
 
 # --- answers --------------------------------------------------------------------------------------
 
+_UNDOING = frozenset({Status.COMPENSATING, Status.NEEDS_ATTENTION})
+_NO_EFFECT = frozenset({StepStatus.REFUSED, StepStatus.UNDONE})
+
 
 def _answer(run: WorkflowRun, event: Answer) -> Decision:
     found = _roles(run.definition).get(type(event))
@@ -95,20 +123,29 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
         return Decision(run, run.status, ignored="not_in_definition")
     step, role = found
     state = run.step(step.name)
-    asked = state.undo_command_id if role == "undone" else state.command_id
+    asked = {"undone": state.undo_command_id, "not_found": state.query_command_id}.get(role, state.command_id)
     if event.command_id != asked:
         return Decision(run, run.status, step.name, ignored="stale_command")
-    expected, act = _TRANSITIONS[role]
-    if (run.status, state.status) not in expected:
-        return Decision(run, run.status, step.name, ignored=f"{role}_while_{run.status}_{state.status}")
-    return act(run, step, event)
+    match role, Status(run.status), StepStatus(state.status):
+        case "done", Status.RUNNING, StepStatus.REQUESTED:
+            return _step_done(run, step, event)
+        case "refused", Status.RUNNING, StepStatus.REQUESTED:
+            return _step_refused(run, step, event)
+        case "not_found", Status.RUNNING, StepStatus.REQUESTED:
+            return _send_again(run, step, event.occurred_at)
+        case "undone", status, StepStatus.UNDO_REQUESTED:
+            undone = _ended(run, step, StepStatus.UNDONE, event.occurred_at)
+            if status in _UNDOING:
+                return _undo_next(undone, step, event.occurred_at, run.status)
+            return Decision(undone, run.status, step.name)
+        case "done", status, before if status is not Status.RUNNING and before in _NO_EFFECT:
+            return _undo(run, step, event.occurred_at, run.status, state.attempt + 1)
+    return Decision(run, run.status, step.name, ignored=f"{role}_while_{run.status}_{state.status}")
 
 
 def _step_done(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     before = run.status
-    run = run.with_step(
-        replace(run.step(step.name), status=StepStatus.DONE, deadline_at=None, finished_at=event.occurred_at)
-    )
+    run = _ended(run, step, StepStatus.DONE, event.occurred_at, expires_at=getattr(event, "expires_at", None))
     steps = DEFINITIONS[run.definition].steps
     following = steps[steps.index(step) + 1 :]
     if following:
@@ -119,45 +156,76 @@ def _step_done(run: WorkflowRun, step: Step, event: Answer) -> Decision:
 def _step_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     """A refusal leaves nothing behind, so undoing starts one step earlier."""
     reason = str(getattr(event, "reason", "refused"))
-    refused = replace(
-        run.step(step.name),
-        status=StepStatus.REFUSED,
-        deadline_at=None,
-        finished_at=event.occurred_at,
-        reason=reason,
+    refused = _ended(run, step, StepStatus.REFUSED, event.occurred_at, reason=reason)
+    return _compensate(refused, step, event.occurred_at, f"{step.name}: {reason}")
+
+
+def _ended(run: WorkflowRun, step: Step, status: StepStatus, now: datetime, **own: Any) -> WorkflowRun:
+    """The run with its step ended: nothing is awaited of it any more."""
+    return run.with_step(
+        replace(run.step(step.name), status=status, deadline_at=None, finished_at=now, late=0, **own)
     )
-    before = run.status
-    run = replace(run.with_step(refused), reason=f"{step.name}: {reason}")
-    return _undo_next(run, step, event.occurred_at, before)
-
-
-def _step_undone(run: WorkflowRun, step: Step, event: Answer) -> Decision:
-    undone = replace(
-        run.step(step.name), status=StepStatus.UNDONE, deadline_at=None, finished_at=event.occurred_at
-    )
-    return _undo_next(run.with_step(undone), step, event.occurred_at, run.status)
-
-
-_Act = Callable[[WorkflowRun, Step, Answer], Decision]
-
-#: What an answer does, and the (run status, step status) pairs in which it does it.
-_TRANSITIONS: dict[str, tuple[frozenset[tuple[str, str]], _Act]] = {
-    "done": (frozenset({(Status.RUNNING, StepStatus.REQUESTED)}), _step_done),
-    "refused": (frozenset({(Status.RUNNING, StepStatus.REQUESTED)}), _step_refused),
-    "undone": (frozenset({(Status.COMPENSATING, StepStatus.UNDO_REQUESTED)}), _step_undone),
-}
 
 
 @cache
 def _roles(definition: str) -> dict[type[Answer], tuple[Step, str]]:
-    """Which step each answer belongs to, and whether it says done, refused or undone."""
-    roles: dict[type[Answer], tuple[Step, str]] = {}
-    for step in DEFINITIONS[definition].steps:
-        roles[step.done] = (step, "done")
-        roles[step.refused] = (step, "refused")
-        if step.undone is not None:
-            roles[step.undone] = (step, "undone")
-    return roles
+    """Which step each answer belongs to, and what it says of it: done, refused, undone or not found."""
+    return {
+        answer: (step, role)
+        for step in DEFINITIONS[definition].steps
+        for role in ("done", "refused", "undone", "not_found")
+        if (answer := getattr(step, role)) is not None
+    }
+
+
+# --- times and people -----------------------------------------------------------------------------
+
+
+def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
+    """A timeout is not a no: what became of the command is asked before it is sent again or undone."""
+    step = DEFINITIONS[run.definition].step(event.step)
+    state, now = run.step(step.name), event.occurred_at
+    if state.deadline_at != event.deadline_at:
+        return Decision(run, run.status, step.name, ignored="stale_deadline")
+    late = replace(state, late=state.late + 1)
+    run = run.with_step(late)
+    undoing = state.status == StepStatus.UNDO_REQUESTED
+    if late.late < step.patience:
+        return _send_undo_again(run, step, now) if undoing else _ask(run, step, now)
+    if not undoing:
+        return _compensate(run, step, now, f"{step.name}: no_answer")
+    waiting = run.with_step(replace(late, deadline_at=None, reason="undo_not_answered"))
+    if run.status == Status.COMPENSATING:
+        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
+    return Decision(waiting, run.status, step.name)
+
+
+def _hold_expired(run: WorkflowRun, event: HoldExpired) -> Decision:
+    step = DEFINITIONS[run.definition].step(event.step)
+    state = run.step(step.name)
+    if (run.status, state.status) != (
+        Status.RUNNING,
+        StepStatus.DONE,
+    ) or state.expires_at != event.expires_at:
+        return Decision(run, run.status, step.name, ignored="hold_not_needed")
+    return _compensate(run, step, event.occurred_at, f"{step.name}: hold_expired")
+
+
+def _cancel_requested(run: WorkflowRun, event: CancelRequested) -> Decision:
+    if Status(run.status).final:
+        return Decision(run, run.status, ignored="already_final")
+    if run.status != Status.RUNNING:
+        return Decision(run, run.status, ignored="already_compensating")
+    last = next(step for step in run.steps if step.status == StepStatus.REQUESTED)
+    step = DEFINITIONS[run.definition].step(last.name)
+    return _compensate(run, step, event.occurred_at, f"cancelled: {event.reason}")
+
+
+def _retention_passed(run: WorkflowRun, event: RetentionPassed) -> Decision | Forget:
+    awaited = any(step.status == StepStatus.UNDO_REQUESTED for step in run.steps)
+    if run.finished_at != event.finished_at or awaited:
+        return Decision(run, run.status, ignored="still_needed")
+    return Forget()
 
 
 # --- moves ----------------------------------------------------------------------------------------
@@ -172,9 +240,46 @@ def _request(run: WorkflowRun, step: Step, now: datetime, status_before: str | N
         attempt=attempt,
         command_id=command.command_id,
         requested_at=now,
-        deadline_at=now + step.deadline,
+        deadline_at=now + step.wait(0),
     )
     return Decision(run.with_step(requested), status_before, step.name, (command,))
+
+
+def _ask(run: WorkflowRun, step: Step, now: datetime) -> Decision:
+    """Ask what became of the command; where nobody can be asked, the repeated command is the question."""
+    state = run.step(step.name)
+    if step.query is None:
+        return _send_again(run, step, now)
+    assert state.command_id is not None
+    query = _issue(
+        run,
+        step.name,
+        step.query,
+        state.attempt,
+        now,
+        # Each query is a new one: the answer to an earlier one says nothing of now.
+        command_id=identity.query_id(state.command_id, state.late),
+        asked_command_id=state.command_id,
+    )
+    asked = replace(state, query_command_id=query.command_id, deadline_at=now + step.wait(state.late))
+    return Decision(run.with_step(asked), run.status, step.name, (query,))
+
+
+def _send_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
+    """The same command under the same id: whoever has carried it out answers as before."""
+    state = run.step(step.name)
+    command = _issue(run, step.name, step.do, state.attempt, now)
+    waiting = replace(state, deadline_at=now + step.wait(state.late))
+    return Decision(run.with_step(waiting), run.status, step.name, (command,))
+
+
+def _send_undo_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
+    return _undo(run, step, now, run.status, run.step(step.name).attempt)
+
+
+def _compensate(run: WorkflowRun, step: Step, now: datetime, reason: str) -> Decision:
+    """Undo what may have happened, because of ``reason`` in ``step``."""
+    return _undo_next(replace(run, reason=reason), step, now, run.status)
 
 
 def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str) -> Decision:
@@ -183,18 +288,24 @@ def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str)
     for step in reversed(definition.steps):
         state = run.step(step.name)
         # A step that was asked and did not answer may have happened, so it is undone too.
-        if step.undo is None or state.status not in (StepStatus.DONE, StepStatus.REQUESTED):
-            continue
-        command = _issue(run, step.name, step.undo, state.attempt, now)
-        undoing = replace(
-            state,
-            status=StepStatus.UNDO_REQUESTED,
-            undo_command_id=command.command_id,
-            deadline_at=now + step.deadline,
-        )
-        run = replace(run.with_step(undoing), status=Status.COMPENSATING)
-        return Decision(run, status_before, step.name, (command,))
+        if step.undo is not None and state.status in (StepStatus.DONE, StepStatus.REQUESTED):
+            run = replace(run.with_step(replace(state, late=0)), status=Status.COMPENSATING)
+            return _undo(run, step, now, status_before, state.attempt)
     return _finish(run, Status.CANCELLED, now, after, status_before)
+
+
+def _undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attempt: int) -> Decision:
+    assert step.undo is not None
+    state = run.step(step.name)
+    command = _issue(run, step.name, step.undo, attempt, now)
+    undoing = replace(
+        state,
+        status=StepStatus.UNDO_REQUESTED,
+        attempt=attempt,
+        undo_command_id=command.command_id,
+        deadline_at=now + step.wait(state.late),
+    )
+    return Decision(run.with_step(undoing), status_before, step.name, (command,))
 
 
 def _finish(run: WorkflowRun, status: Status, now: datetime, step: Step, status_before: str) -> Decision:
@@ -202,15 +313,16 @@ def _finish(run: WorkflowRun, status: Status, now: datetime, step: Step, status_
 
 
 def _issue(
-    run: WorkflowRun, step: str, command: type[StepCommand], attempt: int, now: datetime
+    run: WorkflowRun, step: str, command: type[StepCommand], attempt: int, now: datetime, **own: Any
 ) -> StepCommand:
-    """Build ``command``; fields beyond the common ones are the intent's fields of the same name."""
-    common: dict[str, Any] = {
+    """Build ``command``; fields beyond the common and its own ones are the intent's of the same name."""
+    given: dict[str, Any] = {
         "command_id": identity.command_id(run.workflow_id, step, command.__name__, attempt),
         "workflow_id": run.workflow_id,
         "step": step,
         "attempt": attempt,
         "issued_at": now,
+        **own,
     }
-    own = {f.name: getattr(run.intent, f.name) for f in fields(command) if f.name not in common}
-    return command(**common, **own)
+    ordered = {f.name: getattr(run.intent, f.name) for f in fields(command) if f.name not in given}
+    return command(**given, **ordered)

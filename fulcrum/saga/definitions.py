@@ -15,7 +15,9 @@ from fulcrum.saga.messages import (
     AuthorizePayment,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentVoided,
+    QueryPayment,
     ReleaseStock,
     ReserveStock,
     StepCommand,
@@ -34,11 +36,18 @@ class Kind(StrEnum):
     RETRIABLE = "retriable"  # after the pivot: repeated until it succeeds
 
 
+#: Waiting longer than this for an answer would only hide that none comes.
+LONGEST_WAIT = timedelta(minutes=10)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One row: what to send, what answers it, and how to undo it.
 
-    ``deadline`` is how long an answer may take before the step counts as late.
+    ``deadline`` is how long an answer may take before the step counts as late. What became of a late step is
+    asked with ``query``; where there is none, or ``not_found`` is the answer, its command is sent again. Each
+    wait is twice as long as the one before, up to ``LONGEST_WAIT``. After ``patience`` deadlines in a row the
+    step counts as failed.
     """
 
     name: str
@@ -49,6 +58,14 @@ class Step:
     undone: type[Answer] | None
     deadline: timedelta
     kind: Kind = Kind.COMPENSATABLE
+    query: type[StepCommand] | None = None
+    not_found: type[Answer] | None = None
+    patience: int = 10
+
+    def wait(self, late: int) -> timedelta:
+        """How long the next answer may take after ``late`` deadlines have passed."""
+        longer: timedelta = self.deadline * (1 << late)
+        return min(longer, max(self.deadline, LONGEST_WAIT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,8 @@ AUTHORIZE_PAYMENT = Step(
     undo=VoidPayment,
     undone=PaymentVoided,
     deadline=timedelta(seconds=60),
+    query=QueryPayment,
+    not_found=PaymentNotFound,
 )
 RESERVE_STOCK = Step(
     "reserve_stock",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID, uuid5
 
 _ROOT = UUID("7d9a1f52-6a0e-5c57-9b0e-3f2f9d5f6c11")
@@ -22,6 +23,11 @@ def command_id(workflow: str, step: str, command: str, attempt: int) -> str:
     return str(uuid5(UUID(workflow), f"{step}/{command}/{attempt}"))
 
 
+def query_id(command: str, number: int) -> str:
+    """One query per command and number of the query."""
+    return str(uuid5(UUID(command), f"query/{number}"))
+
+
 def receipt_id(sku: str, idempotency_key: str) -> str:
     """One stock receipt per SKU and ``Idempotency-Key``."""
     return str(uuid5(_ROOT, f"receipt/{len(sku)}/{sku}/{idempotency_key}"))
@@ -30,6 +36,11 @@ def receipt_id(sku: str, idempotency_key: str) -> str:
 def event_id(cause: str, event: str) -> str:
     """One event of a type per cause: a command's id, or the id of the intent."""
     return str(uuid5(UUID(cause), event))
+
+
+def timer_id(workflow: str, timer: str, step: str, due: datetime) -> str:
+    """One event per workflow, kind of timer, step and time, however often it fires."""
+    return str(uuid5(UUID(workflow), f"timer/{timer}/{step}/{due.isoformat()}"))
 
 
 def decision_id(workflow: str, version: int) -> str:

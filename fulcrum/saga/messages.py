@@ -74,14 +74,28 @@ class IntentCreated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Somebody wants the workflow undone. ``actor`` is who asked, ``reason`` why in their words.
+
+    It travels behind the intent on its stream, so it cannot overtake it.
+    """
+
+    stream: ClassVar[str] = "intents"
+
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentAuthorized(Answer):
-    """The provider holds the amount."""
+    """The provider holds the amount. ``expires_at`` None means that the hold does not lapse."""
 
     stream: ClassVar[str] = "payments"
 
     authorization_id: str
     amount_minor: int
     currency: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +105,15 @@ class PaymentDeclined(Answer):
     stream: ClassVar[str] = "payments"
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentNotFound(Answer):
+    """The provider has never heard of the command that was asked about."""
+
+    stream: ClassVar[str] = "payments"
+
+    asked_command_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +154,40 @@ class StockReleased(Answer):
     lines: tuple[Line, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(Event):
+    """A time that stands in the run's own state has come.
+
+    The process that holds the run sends it to the run's partition, maybe more than once.
+    """
+
+    stream: ClassVar[str] = "timers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlinePassed(TimerFired):
+    """A step's answer is late. ``command_id`` is the command that was not answered."""
+
+    step: str
+    command_id: str
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldExpired(TimerFired):
+    """What a step holds has lapsed while the run still needed it."""
+
+    step: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionPassed(TimerFired):
+    """A finished run has been kept long enough."""
+
+    finished_at: datetime
+
+
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -163,6 +220,18 @@ class AuthorizePayment(StepCommand):
     amount_minor: int
     currency: str
     payment_method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryPayment(StepCommand):
+    """Ask the provider what became of a command whose answer is late.
+
+    The answer is that command's own, or ``PaymentNotFound``.
+    """
+
+    service: ClassVar[str] = "payment"
+
+    asked_command_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +274,7 @@ class ReceiveStock(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """The event that a decision answers, and where it stood in Kafka."""
+    """The event that a decision answers, and where it stood in Kafka. ``actor`` is the person who asked."""
 
     event_id: str
     type: str
@@ -215,6 +284,7 @@ class Cause:
     topic: str
     partition: int
     offset: int
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +311,8 @@ class StepView:
     deadline_at: datetime | None
     finished_at: datetime | None
     reason: str | None
+    late: int = 0
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,19 +351,25 @@ class DecisionMade:
 
 EVENTS: tuple[type[Event], ...] = (
     IntentCreated,
+    CancelRequested,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentVoided,
     StockReserved,
     StockRejected,
     StockReleased,
+    DeadlinePassed,
+    HoldExpired,
+    RetentionPassed,
 )
 COMMANDS: tuple[type[Command], ...] = (
     AuthorizePayment,
+    QueryPayment,
     VoidPayment,
     ReserveStock,
     ReleaseStock,
     ReceiveStock,
 )
-EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory")
+EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory", "timers")
 SERVICES: tuple[str, ...] = ("payment", "inventory")

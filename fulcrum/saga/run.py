@@ -15,7 +15,9 @@ class Status(StrEnum):
 
     RUNNING = "running"  #: a step's command is out; its answer moves the run
     COMPENSATING = "compensating"  #: undoing, last step first; each answer moves the run
-    NEEDS_ATTENTION = "needs_attention"  #: an undo was refused; only an operator moves the run
+    NEEDS_ATTENTION = (
+        "needs_attention"  #: an undo is not answered; only an operator or the late answer moves it
+    )
     COMPLETED = "completed"  #: final: every step is done
     CANCELLED = "cancelled"  #: final: nothing this run did still stands
 
@@ -38,7 +40,7 @@ class StepStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
-    """What a run remembers of one step."""
+    """What a run remembers of one step. ``late`` counts the deadlines that passed since it was asked."""
 
     name: str
     status: str = StepStatus.PENDING
@@ -49,6 +51,9 @@ class StepState:
     finished_at: datetime | None = None
     reason: str | None = None
     undo_command_id: str | None = None
+    late: int = 0
+    query_command_id: str | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
