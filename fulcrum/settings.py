@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     retry_unit: float = Field(
         1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."
     )
+    run_retention: float = Field(
+        604800.0, gt=0, description="Seconds for which a finished run stays in the orchestrator's table."
+    )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
 

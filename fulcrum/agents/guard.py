@@ -220,6 +220,13 @@ class GuardedConsumer(Consumer):
                 self.ledger.committed(tp, offset)
         return committed
 
+    def finished_through(self, ends: Mapping[TP, int]) -> bool:
+        """Whether everything below ``ends`` has been handed out and is finished."""
+        return all(
+            self._expected.get(tp, -1) >= end and self.ledger.finished_below(tp, end)
+            for tp, end in ends.items()
+        )
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is finished while the partitions are still ours."""
         self.stop_flow()

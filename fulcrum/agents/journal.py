@@ -43,6 +43,7 @@ def record(
             topic=topic,
             partition=partition,
             offset=offset,
+            actor=getattr(event, "actor", None),
         ),
         step=decision.step,
         status_before=decision.status_before,
@@ -84,4 +85,6 @@ def _view(step: StepState) -> StepView:
         deadline_at=step.deadline_at,
         finished_at=step.finished_at,
         reason=step.reason,
+        late=step.late,
+        expires_at=step.expires_at,
     )

@@ -71,6 +71,11 @@ class OffsetLedger(Generic[TP]):
         if partition is not None:
             partition.committed = offset
 
+    def finished_below(self, tp: TP, offset: int) -> bool:
+        """Whether no event below ``offset`` that was delivered is still open."""
+        partition = self._partitions.get(tp)
+        return partition is None or not partition.open or partition.open[0] >= offset
+
     def unfinished(self) -> int:
         """How many delivered events are not finished."""
         return sum(len(p.open) - len(p.finished) for p in self._partitions.values())

@@ -1,9 +1,10 @@
-"""The agents' process: orchestrator, bridge and table views in one Faust app."""
+"""The agents' process: orchestrator, clock, bridge and table views in one Faust app."""
 
 from __future__ import annotations
 
 from fulcrum.agents.app import GuardedApp, create_app
 from fulcrum.agents.bridge import add_bridge
+from fulcrum.agents.clock import Clock, add_clock
 from fulcrum.agents.orchestrator import add_orchestrator
 from fulcrum.agents.views import add_views
 from fulcrum.settings import Settings
@@ -17,7 +18,9 @@ def build_agents(settings: Settings, codec: Codec) -> GuardedApp:
     """The app of the agents' process."""
     app = create_app(settings, "orchestrator", DEFAULT_PORT)
     runs = runs_table(app, settings.partitions)
-    add_orchestrator(app, settings, codec, runs)
+    clock = Clock(app, settings, codec, runs)
+    add_orchestrator(app, settings, codec, runs, clock)
+    add_clock(app, clock)
     add_bridge(app, settings, codec)
     add_views(app, runs, codec, settings.partitions)
     return app

@@ -14,9 +14,10 @@ from faust.types import EventT
 
 from fulcrum.agents import journal
 from fulcrum.agents.app import bytes_topic
+from fulcrum.agents.clock import Clock
 from fulcrum.agents.safety import dead_letter, feed, finish_when_safe, read_patiently
 from fulcrum.errors import Corrupt
-from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
+from fulcrum.saga.decide import Decision, Duplicate, Forget, Undeliverable, decide
 from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
 from fulcrum.saga.run import Unsent, WorkflowRun
 from fulcrum.settings import Settings
@@ -59,6 +60,10 @@ class SentThrough:
         """The highest proven version; 0 when nothing is known."""
         return self._versions.get(workflow_id, 0)
 
+    def forget(self, workflow_id: str) -> None:
+        """The run is gone."""
+        self._versions.pop(workflow_id, None)
+
     def note(self, workflow_id: str, version: int) -> None:
         """Every decision up to ``version`` is acknowledged."""
         self._versions[workflow_id] = max(version, self.through(workflow_id))
@@ -70,10 +75,13 @@ class SentThrough:
 class Orchestrator:
     """Performs what ``decide`` says. It holds no rule of its own."""
 
-    def __init__(self, app: faust.App, settings: Settings, codec: Codec, runs: RunsTable) -> None:
+    def __init__(
+        self, app: faust.App, settings: Settings, codec: Codec, runs: RunsTable, clock: Clock
+    ) -> None:
         self._app = app
         self._codec = codec
         self._runs = runs
+        self._clock = clock
         self._topics = Topics(settings.namespace)
         self._decisions = bytes_topic(app, self._topics.stream("decisions"))
         self._sent = SentThrough()
@@ -101,6 +109,8 @@ class Orchestrator:
                 await self._perform(event, message, transition)
             elif isinstance(outcome, Duplicate):
                 await self._repeat(event, message, outcome.run)
+            elif isinstance(outcome, Forget):
+                self._forget(event, message)
             elif isinstance(outcome, Undeliverable):
                 await dead_letter(self._app, self._topics, event, outcome.reason, _CONSUMER)
 
@@ -136,6 +146,7 @@ class Orchestrator:
     async def _perform(self, event: EventT[Any], message: Event, transition: _Transition) -> None:
         run, made = transition.run, transition.made
         stored = self._runs.store(run.workflow_id.encode(), transition.state)
+        self._clock.note(run.workflow_id.encode(), run)
         sent = await self._send(event, message, run, transition.unsent)
 
         proven = partial(self._sent.note, run.workflow_id, made.version)
@@ -164,6 +175,16 @@ class Orchestrator:
             partial(self._sent.note, run.workflow_id, run.version) if unsent else None,
         )
 
+    def _forget(self, event: EventT[Any], message: Event) -> None:
+        """The run leaves the table; the journal and the read model keep its story."""
+        key = message.workflow_id.encode()
+        gone = self._runs.drop(key)
+        self._clock.forget(key)
+        self._sent.forget(message.workflow_id)
+        metrics.decisions.labels(status="forgotten", kind="made").inc()
+        log.info("run.forgotten")
+        finish_when_safe(self._app, event, () if gone is None else (gone,))
+
     async def _send(
         self, event: EventT[Any], cause: Event, run: WorkflowRun, unsent: Unsent
     ) -> asyncio.Future[Any]:
@@ -185,10 +206,10 @@ class Orchestrator:
         return future
 
 
-def add_orchestrator(app: faust.App, settings: Settings, codec: Codec, runs: RunsTable) -> None:
+def add_orchestrator(app: faust.App, settings: Settings, codec: Codec, runs: RunsTable, clock: Clock) -> None:
     """Let an agent feed the orchestrator from every event stream."""
     topics = Topics(settings.namespace)
-    orchestrator = Orchestrator(app, settings, codec, runs)
+    orchestrator = Orchestrator(app, settings, codec, runs, clock)
     streams = bytes_topic(app, *(topics.stream(name) for name in EVENT_STREAMS))
 
     @app.agent(streams, name="orchestrator", concurrency=1)

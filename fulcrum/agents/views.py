@@ -7,19 +7,13 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import faust
-from aiokafka.partitioner import murmur2
 from faust.web import Request, Response, View
 
 from fulcrum.saga.run import Status, WorkflowRun
-from fulcrum.tables.runs import RunsTable
+from fulcrum.tables.runs import RunsTable, partition_of
 from fulcrum.wire.codec import Codec
 
 _LIST_MOST = 500
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key, as every producer here computes it (Java's murmur2)."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class RunViews:

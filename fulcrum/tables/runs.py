@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import faust
+from aiokafka.partitioner import murmur2
 from faust.types import FutureMessage
 
 TABLE_NAME = "workflow_runs"
@@ -24,6 +25,13 @@ class RunsTable(faust.Table[bytes, bytes]):
         self.last_write = super().send_changelog(*args, **kwargs)
         return self.last_write
 
+    def drop(self, key: bytes) -> FutureMessage | None:
+        """Remove ``key`` and return the future of its tombstone; None when there is nothing to remove."""
+        if key not in self:
+            return None
+        del self[key]
+        return self.last_write
+
     def store(self, key: bytes, value: bytes) -> FutureMessage:
         """Write ``value`` and return the future that the broker's acknowledgement completes.
 
@@ -31,6 +39,11 @@ class RunsTable(faust.Table[bytes, bytes]):
         """
         self[key] = value
         return cast(FutureMessage, self.last_write)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a key, as every producer here computes it (Java's murmur2)."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def runs_table(app: faust.App, partitions: int) -> RunsTable:

@@ -68,7 +68,15 @@ decisions = Counter(
 events_dead_lettered = Counter(
     "fulcrum_events_dead_lettered", "Events copied to a dead-letter topic.", ("topic", "consumer")
 )
-stream_gaps = Counter("fulcrum_stream_gaps", "Holes in a partition that were read again.", ("topic",))
+stream_gaps = Counter(
+    "fulcrum_stream_gaps", "Times a partition was sought back because events were dropped.", ("topic",)
+)
+timer_lateness = Histogram(
+    "fulcrum_timer_lateness_seconds",
+    "From the time that stands in a run's state to the event that says it has come.",
+    ("timer",),
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
 
 # --- read model -----------------------------------------------------------------------------------
 

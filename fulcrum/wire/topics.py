@@ -34,7 +34,7 @@ class Topics:
         self.changelog = f"{namespace}-orchestrator-workflow_runs-changelog"
 
     def stream(self, stream: str) -> str:
-        """The topic of a stream: intents, payments, inventory or decisions."""
+        """The topic of a stream: intents, payments, inventory, timers or decisions."""
         if stream not in STREAMS:
             raise KeyError(f"{stream!r} is no stream; one of {', '.join(STREAMS)}")
         return f"{self.namespace}.{stream}"
