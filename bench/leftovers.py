@@ -12,9 +12,9 @@ import psycopg2
 import redis
 from confluent_kafka.admin import AdminClient
 
-from bench.violation import Env
 from fulcrum.commands.retry import LEVELS
 from fulcrum.commands.topology import Topology
+from fulcrum.doctor.violation import Env
 from fulcrum.saga.messages import SERVICES
 from fulcrum.wire.schemas import MESSAGE_TYPES, subject
 

@@ -19,7 +19,7 @@ import aiohttp
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.figures import schedule
-from bench.violation import Violation
+from fulcrum.doctor.violation import Violation
 from fulcrum.errors import FulcrumError, Unavailable
 from fulcrum.readmodel.projection import FINAL
 from fulcrum.saga.messages import DecisionMade

@@ -12,8 +12,8 @@ from typing import Any
 from bench import cost
 from bench.conditions import conditions, strain
 from bench.figures import milliseconds
-from bench.invariants import Violation, at_rest, check_all, settings_of
 from bench.load import Ends, Generator, Load, Sent
+from fulcrum.doctor.invariants import Violation, at_rest, check_all, settings_of
 from fulcrum.wire.codec import open_codec
 
 _SETTLE_WITHIN = 60.0

@@ -9,7 +9,7 @@ import pytest
 from client import Client, connected
 from system import System, deployed
 
-from bench.invariants import Violation, check_all
+from fulcrum.doctor.invariants import Violation, check_all
 from fulcrum.localstack import Stack
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from client import Client, Posted, Shelf, told
 from eventually import eventually_async
 
-from bench.invariants import Violation, check_all
+from fulcrum.doctor.invariants import Violation, check_all
 from fulcrum.saga.messages import DecisionMade
 
 _AT_REST_WITHIN = 30.0

@@ -15,7 +15,7 @@ from endings import assert_all_ended, assert_journal, assert_sound, assert_stock
 from stories import MIX
 from system import System
 
-from bench.invariants import Violation
+from fulcrum.doctor.invariants import Violation
 
 _WORKFLOWS = 24
 _WITHIN = 60.0

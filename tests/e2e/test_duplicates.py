@@ -11,7 +11,7 @@ from eventually import eventually_async
 from stories import MIX
 from system import System
 
-from bench.invariants import Violation
+from fulcrum.doctor.invariants import Violation
 
 _WITHIN = 60.0
 

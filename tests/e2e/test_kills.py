@@ -11,7 +11,7 @@ from endings import assert_all_ended, assert_journal, assert_sound, assert_stock
 from stories import MIX, Story
 from system import System
 
-from bench.invariants import Violation
+from fulcrum.doctor.invariants import Violation
 from fulcrum.saga.run import Status
 
 _WORKFLOWS, _FEW = 200, 40

@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import Producer
 from redis.asyncio import Redis
 
-from bench.in_postgres import QUERIES, found_by
-from bench.invariants import Violation, check_all
 from bench.leftovers import remove
 from fulcrum.commands.topology import Topology, declare
+from fulcrum.doctor.in_postgres import QUERIES, found_by
+from fulcrum.doctor.invariants import Violation, check_all
 from fulcrum.errors import Misconfigured
 from fulcrum.saga.messages import IntentCreated, Line
 from fulcrum.settings import Settings

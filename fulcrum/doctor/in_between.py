@@ -9,10 +9,10 @@ from collections import Counter, defaultdict
 import aio_pika
 import redis
 
-from bench.in_postgres import rows
-from bench.violation import Env, Violation
 from fulcrum.commands.retry import LEVELS
 from fulcrum.commands.topology import Topology
+from fulcrum.doctor.in_postgres import rows
+from fulcrum.doctor.violation import Env, Violation
 from fulcrum.saga.messages import SERVICES
 
 _HTTP_WITHIN = 30.0
@@ -23,7 +23,7 @@ _LAPSES_SOON = 35_000
 def provider(env: Env) -> list[Violation]:
     """One effect per key, nothing outside a run, and it holds exactly what completed runs say it does."""
     url = f"{env['FULCRUM_PSP_URL']}/v1/effects"
-    with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:
+    with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:  # noqa: S310
         effects = json.load(answer)["effects"]
     keys = Counter(effect["key"] for effect in effects)
     found = [Violation("one effect per key", key, f"{n} effects") for key, n in keys.items() if n > 1]

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extras
 
-from bench.violation import Env, Violation
+from fulcrum.doctor.violation import Env, Violation
 
 QUERIES: Mapping[str, str] = {
     "every intent has ended": """

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.in_journal import Partition, Place, fold, unaccounted
 from fulcrum.agents.journal import record
+from fulcrum.doctor.in_journal import Partition, Place, Told, fold, unaccounted
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, decide
 from fulcrum.saga.messages import (
+    DeadlinePassed,
     DecisionMade,
     Event,
     IntentCreated,
@@ -25,11 +26,11 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WORKFLOW = identity.workflow_id(identity.intent_id("acme", "order-1"))
 CODEC = offline_codec()
 
-Told = tuple[list[DecisionMade], dict[str, tuple[Event, Place]]]
+Story = tuple[list[DecisionMade], dict[Told, tuple[Event, Place]]]
 
 
 @pytest.fixture
-def told() -> Told:
+def told() -> Story:
     """The journal of a workflow that completed, and its events, as a sound orchestrator leaves them."""
     events: list[Event] = [
         IntentCreated(
@@ -76,21 +77,21 @@ def told() -> Told:
         journal.append(record(outcome, event, CODEC.encode, topic=topic, partition=3, offset=offset))
         run = outcome.run
     assert journal[-1].status == "completed"
-    return journal, {event.event_id: (event, _place(event)) for event in events}
+    return journal, {(event.event_id, event.sequence): (event, _place(event)) for event in events}
 
 
 def _place(event: Event) -> Place:
     return f"fulcrum.{event.stream}", 3, 7
 
 
-def found(told: Told) -> list[tuple[str, str]]:
+def found(told: Story) -> list[tuple[str, str]]:
     """What is wrong with the journal: check and detail."""
     wrong, _ = fold(*told, CODEC.decode)
     assert {violation.subject for violation in wrong} <= {WORKFLOW}
     return [(violation.check, violation.detail) for violation in wrong]
 
 
-def test_a_sound_journal_holds(told: Told) -> None:
+def test_a_sound_journal_holds(told: Story) -> None:
     """Every decision is the one that the rules make."""
     wrong, first = fold(*told, CODEC.decode)
 
@@ -98,14 +99,14 @@ def test_a_sound_journal_holds(told: Told) -> None:
     assert first == told[0]
 
 
-def test_repeats_are_no_fault_and_are_left_out(told: Told) -> None:
+def test_repeats_are_no_fault_and_are_left_out(told: Story) -> None:
     """After a crash a decision is written again; it counts once."""
     journal, events = told
 
     assert fold([journal[0], *journal, *journal[1:]], events, CODEC.decode) == ([], journal)
 
 
-def test_a_repeat_that_says_something_else_is_seen(told: Told) -> None:
+def test_a_repeat_that_says_something_else_is_seen(told: Story) -> None:
     """Two decisions under one version: a state was lost and decided anew."""
     journal, events = told
     other = replace(journal[1], reason="something else")
@@ -115,7 +116,7 @@ def test_a_repeat_that_says_something_else_is_seen(told: Told) -> None:
     ]
 
 
-def test_a_hole_is_seen(told: Told) -> None:
+def test_a_hole_is_seen(told: Story) -> None:
     """A decision that never came to Kafka."""
     journal, events = told
 
@@ -125,7 +126,7 @@ def test_a_hole_is_seen(told: Told) -> None:
     assert found((journal[1:], events)) == [("the journal is dense and in order", "version 2 after 0")]
 
 
-def test_a_run_that_rises_again_is_seen(told: Told) -> None:
+def test_a_run_that_rises_again_is_seen(told: Story) -> None:
     """A completed run is running once more."""
     journal, events = told
     again = replace(journal[1], version=4)
@@ -143,7 +144,7 @@ def test_a_run_that_rises_again_is_seen(told: Told) -> None:
     ],
 )
 def test_a_decision_that_the_rules_do_not_make_is_seen(
-    told: Told, version: int, changes: dict[str, object]
+    told: Story, version: int, changes: dict[str, object]
 ) -> None:
     """A command that was not given, another status, the data of another run."""
     journal, events = told
@@ -152,7 +153,7 @@ def test_a_decision_that_the_rules_do_not_make_is_seen(
     assert found((journal, events))[0][0] == "every decision is what the rules say"
 
 
-def test_a_command_with_another_body_is_seen(told: Told) -> None:
+def test_a_command_with_another_body_is_seen(told: Story) -> None:
     """What leaves must be what was decided, byte for byte of its meaning."""
     journal, events = told
     command = journal[0].commands[0]
@@ -162,10 +163,10 @@ def test_a_command_with_another_body_is_seen(told: Told) -> None:
     assert found((journal, events))[0][0] == "every decision is what the rules say"
 
 
-def test_a_decision_without_its_event_is_seen(told: Told) -> None:
+def test_a_decision_without_its_event_is_seen(told: Story) -> None:
     """A decision names an event that is not in Kafka."""
     journal, events = told
-    del events[journal[1].cause.event_id]
+    del events[(journal[1].cause.event_id, 1)]
 
     assert found((journal, events)) == [
         (
@@ -178,7 +179,7 @@ def test_a_decision_without_its_event_is_seen(told: Told) -> None:
 # --- nothing is lost ------------------------------------------------------------------------------
 
 
-def test_an_event_that_was_never_decided_on_is_lost(told: Told) -> None:
+def test_an_event_that_was_never_decided_on_is_lost(told: Story) -> None:
     """An event that the orchestrator skipped, unless it lies in the dead-letter topic."""
     journal, events = told
     partition = Partition(events, {WORKFLOW: journal[:2]})
@@ -198,3 +199,28 @@ def test_an_unreadable_record_must_be_put_aside() -> None:
 
     assert [v.subject for v in unaccounted(partition, set())] == ["fulcrum.payments/1@5"]
     assert unaccounted(partition, {place}) == []
+
+
+def test_a_timer_that_nobody_needed_is_not_lost(told: Story) -> None:
+    """A deadline that fired beside another timer, or after the end, needs no decision; a live run's does."""
+    journal, events = told
+    late = DeadlinePassed(
+        event_id="e0000000-0000-5000-8000-000000000009",
+        workflow_id=WORKFLOW,
+        sequence=1,
+        occurred_at=NOON,
+        step="reserve_stock",
+        command_id=identity.command_id(WORKFLOW, "reserve_stock", "ReserveStock", 1),
+        deadline_at=NOON,
+    )
+    fired = {**events, (late.event_id, 1): (late, _place(late))}
+    running = journal[:2]
+    timed = replace(running[1], cause=replace(running[1].cause, stream="timers"))
+
+    def lost(decisions: list[DecisionMade]) -> list[str]:
+        found = unaccounted(Partition(fired, {WORKFLOW: decisions}), set())
+        return [v.subject for v in found if v.subject == late.event_id]
+
+    assert lost(running) == [late.event_id]
+    assert lost([running[0], timed]) == []
+    assert lost(journal) == []

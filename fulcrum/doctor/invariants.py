@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bench import in_between, in_journal, in_postgres
-from bench.violation import Env, Violation
+from fulcrum.doctor import in_between, in_journal, in_postgres
+from fulcrum.doctor.violation import Env, Violation
 from fulcrum.errors import Misconfigured
 from fulcrum.settings import Settings
 from fulcrum.wire.codec import open_codec

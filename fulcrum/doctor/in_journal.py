@@ -15,13 +15,13 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from bench.in_postgres import rows
-from bench.violation import Env, Violation
 from fulcrum.agents.journal import record
+from fulcrum.doctor.in_postgres import rows
+from fulcrum.doctor.violation import Env, Violation
 from fulcrum.errors import FulcrumError
 from fulcrum.readmodel.projection import FINAL, project, timestamp
 from fulcrum.saga.decide import Decision, decide
-from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
+from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event, TimerFired
 from fulcrum.saga.run import WorkflowRun
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.topics import Topics
@@ -30,6 +30,8 @@ _KAFKA_WITHIN = 30.0
 _CHUNK = 2000
 
 Place = tuple[str, int, int]
+#: An event's id and sequence. A timer may fire again under the same id, but with a later number.
+Told = tuple[str, int]
 Read = Callable[[bytes], Any]
 
 
@@ -37,7 +39,7 @@ Read = Callable[[bytes], Any]
 class Partition:
     """What one partition of all topics tells. ``decisions`` are by workflow, in order, repeats included."""
 
-    events: dict[str, tuple[Event, Place]] = field(default_factory=dict)
+    events: dict[Told, tuple[Event, Place]] = field(default_factory=dict)
     decisions: dict[str, list[DecisionMade]] = field(default_factory=lambda: defaultdict(list))
     unreadable: list[Place] = field(default_factory=list)
 
@@ -137,7 +139,7 @@ def read(messages: Iterable[Message], codec: Codec) -> Partition:
         if isinstance(content, DecisionMade):
             told.decisions[content.workflow_id].append(content)
         elif isinstance(content, Event):
-            told.events.setdefault(content.event_id, (content, place))
+            told.events.setdefault((content.event_id, content.sequence), (content, place))
     return told
 
 
@@ -147,10 +149,16 @@ def read(messages: Iterable[Message], codec: Codec) -> Partition:
 def unaccounted(told: Partition, dead: set[Place]) -> list[Violation]:
     """What was neither decided on nor put aside."""
     decided = {decision.cause.event_id for each in told.decisions.values() for decision in each}
+    left = [
+        (event, at)
+        for event, at in told.events.values()
+        if event.event_id not in decided and at not in dead and not _needless(event, told.decisions)
+    ]
     return [
-        Violation("every event is decided on or put aside", event_id, f"{type(event).__name__} {_shown(at)}")
-        for event_id, (event, at) in told.events.items()
-        if event_id not in decided and at not in dead
+        Violation(
+            "every event is decided on or put aside", event.event_id, f"{type(event).__name__} {_shown(at)}"
+        )
+        for event, at in left
     ] + [
         Violation("every unreadable record is put aside", _shown(place), "it is not")
         for place in told.unreadable
@@ -158,8 +166,21 @@ def unaccounted(told: Partition, dead: set[Place]) -> list[Violation]:
     ]
 
 
+def _needless(event: Event, decisions: Mapping[str, Sequence[DecisionMade]]) -> bool:
+    """Whether ``event`` is a timer that nobody needed to decide on.
+
+    It fired before the run had seen another one, whose number it shares: what was still due fired again. Or
+    the run is finished, so that the timer ended or met its retention.
+    """
+    if not isinstance(event, TimerFired):
+        return False
+    made = decisions.get(event.workflow_id, ())
+    taken = {each.cause.sequence for each in made if each.cause.stream == TimerFired.stream}
+    return event.sequence in taken or bool(made and made[-1].status in FINAL)
+
+
 def fold(
-    decisions: Sequence[DecisionMade], events: Mapping[str, tuple[Event, Place]], decode: Read
+    decisions: Sequence[DecisionMade], events: Mapping[Told, tuple[Event, Place]], decode: Read
 ) -> tuple[list[Violation], list[DecisionMade]]:
     """What is wrong with one workflow's journal, and its decisions without the repeats.
 
@@ -192,11 +213,11 @@ def fold(
 
 
 def _again(
-    run: WorkflowRun | None, made: DecisionMade, events: Mapping[str, tuple[Event, Place]], decode: Read
+    run: WorkflowRun | None, made: DecisionMade, events: Mapping[Told, tuple[Event, Place]], decode: Read
 ) -> tuple[WorkflowRun | None, str]:
     """Decide once more; the state after it, and how the result differs from ``made`` (nothing when it does
     not)."""
-    event, _ = events.get(made.cause.event_id, (None, None))
+    event, _ = events.get((made.cause.event_id, made.cause.sequence), (None, None))
     if event is None:
         return run, f"its event {made.cause.event_id} is not in Kafka"
     outcome = decide(run, event)

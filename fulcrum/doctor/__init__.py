@@ -1,0 +1,1 @@
+"""Does everything hold that must hold? At rest, checked in whole; on a live system, without loading it."""
