@@ -9,6 +9,7 @@ from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
     Command,
+    QueryPayment,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
@@ -20,6 +21,7 @@ from fulcrum.workers.stockroom import Stockroom
 #: (payment, command, learned, now) -> (payment, move)
 PAYMENT_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     AuthorizePayment: payment.authorize_payment,
+    QueryPayment: payment.query_payment,
     VoidPayment: payment.void_payment,
 }
 #: (stockroom, command) -> answer, or None when nobody waits for one

@@ -6,6 +6,9 @@ leaves a row that says what may have been asked. Two rules keep the money right:
 
 * what may have been asked before is looked up by its key before it is asked again;
 * once a void has begun, a hold that arrives late is given up and never accepted.
+
+A query makes nothing happen at the provider. When it learns an outcome, it answers in the name of the
+authorization, whose copies then only repeat that answer.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from fulcrum.saga.messages import (
     AuthorizePayment,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentVoided,
+    QueryPayment,
     StepCommand,
     VoidPayment,
 )
@@ -34,6 +39,7 @@ from fulcrum.workers.payment_moves import (
     Learned,
     LookUp,
     Move,
+    Outcome,
     Payment,
     Repeat,
     Reply,
@@ -54,13 +60,15 @@ def authorize_payment(
     Returns the payment as it must be stored before the move is made. Raises Retryable while an earlier
     attempt is open, Rejected when the workflow already holds another amount.
     """
-    if payment is None:
-        return _asked_for(command, 0, now), _hold(command, learned)
+    if payment is None or payment.state == State.NOT_ASKED:
+        return _asked_for(command, _told_so_far(payment), now), _hold(command, learned)
     own = payment.authorize_key == command.command_id
     newer = command.attempt > payment.attempt
     match payment.state:
         case State.AUTHORIZING if own:
-            return _authorizing(payment, command, learned, now)
+            if isinstance(learned, Begun | Unheard):
+                return payment, _hold(command, learned)
+            return _learned(payment, command.command_id, learned, now)
         case State.AUTHORIZED | State.DECLINED if own:
             return payment, Repeat()
         case State.AUTHORIZING if newer:
@@ -76,9 +84,8 @@ def void_payment(
     payment: Payment | None, command: VoidPayment, learned: Learned, now: datetime
 ) -> tuple[Payment, Move]:
     """Give up what is held, whatever that is, and leave a fence against what is still on its way."""
-    if payment is None:
-        fence = Payment(workflow_id=command.workflow_id, state=State.VOIDING, sequence=0, requested_at=now)
-        return _given_up(fence, command, now)
+    if payment is None or payment.state == State.NOT_ASKED:
+        return _given_up(_no_authorization(command, State.VOIDING, payment, now), command, now)
     match payment.state:
         case State.DECLINED:
             return _given_up(payment, command, now)
@@ -87,6 +94,27 @@ def void_payment(
         case State.VOIDED:
             return _told(payment, _voided(payment, command, now))
     return _voiding(replace(payment, state=State.VOIDING, void_key=command.command_id), command, learned, now)
+
+
+def query_payment(
+    payment: Payment | None, command: QueryPayment, learned: Learned, now: datetime
+) -> tuple[Payment, Move]:
+    """Say what became of the authorization that is asked about, or that nobody has heard of it.
+
+    Not heard of leaves the authorization open: the command, or a copy that waits for its retry, may still
+    be carried out. Behind a void it holds nothing either, and its own copies are told so.
+    """
+    if payment is None:
+        return _not_found(_no_authorization(command, State.NOT_ASKED, None, now), command, now)
+    own = payment.authorize_key == command.asked_command_id
+    match payment.state:
+        case State.AUTHORIZED | State.DECLINED if own:
+            return payment, Repeat()
+        case State.AUTHORIZING if own and isinstance(learned, Begun):
+            return payment, LookUp(command.asked_command_id)
+        case State.AUTHORIZING if own and not isinstance(learned, Begun | Unheard):
+            return _learned(payment, command.asked_command_id, learned, now)
+    return _not_found(payment, command, now)
 
 
 # --- authorizing ----------------------------------------------------------------------------------
@@ -109,29 +137,30 @@ def _hold(command: AuthorizePayment, learned: Learned) -> Move:
     return LookUp(command.command_id) if learned is Begun.AGAIN else Authorize()
 
 
-def _authorizing(
-    payment: Payment, command: AuthorizePayment, learned: Learned, now: datetime
-) -> tuple[Payment, Move]:
+def _learned(payment: Payment, key: str, learned: Outcome, now: datetime) -> tuple[Payment, Move]:
+    """What became of the open authorization ``key``, whoever asked."""
     match learned:
-        case Authorized(authorization_id):
-            held = replace(payment, state=State.AUTHORIZED, authorization_id=authorization_id, settled_at=now)
-            return _told(held, _authorized(held, command, now))
+        case Authorized():
+            held = replace(_holding(payment, learned), state=State.AUTHORIZED, settled_at=now)
+            return _told(held, _authorized(held, key, now))
         case Declined(code):
             declined = replace(payment, state=State.DECLINED, decline_reason=code, settled_at=now)
-            return _told(declined, _declined(declined, command, code, now))
-        case Begun() | Unheard():
-            return payment, _hold(command, learned)
+            return _told(declined, _declined(declined, key, code, now))
         case Voided():
             raise Rejected("the provider voided this authorization although nobody here asked for it")
         case _:
             assert_never(learned)
 
 
+def _holding(payment: Payment, held: Authorized) -> Payment:
+    return replace(payment, authorization_id=held.authorization_id, expires_at=held.expires_at)
+
+
 def _already_held(payment: Payment, command: AuthorizePayment, now: datetime) -> tuple[Payment, Move]:
     wanted, held = (command.amount_minor, command.currency), (payment.amount_minor, payment.currency)
     if wanted != held:
         raise Rejected(f"amount_minor, currency {wanted}: this workflow already holds {held}; void it first")
-    return _told(payment, _authorized(payment, command, now))
+    return _told(payment, _authorized(payment, command.command_id, now))
 
 
 def _too_late(
@@ -145,7 +174,7 @@ def _too_late(
         return payment, Void(learned.authorization_id, key)
     # When the payment knows the authorization, the void that made the fence gives it up.
     fenced = payment.state in (State.VOIDING, State.VOIDED)
-    return _told(payment, _declined(payment, command, "fenced" if fenced else "superseded", now))
+    return _told(payment, _declined(payment, command.command_id, "fenced" if fenced else "superseded", now))
 
 
 # --- voiding --------------------------------------------------------------------------------------
@@ -169,8 +198,7 @@ def _voiding_unknown(
     assert payment.authorize_key is not None
     match learned:
         case Authorized(authorization_id):
-            found = replace(payment, authorization_id=authorization_id)
-            return found, Void(authorization_id, command.command_id)
+            return _holding(payment, learned), Void(authorization_id, command.command_id)
         case Declined():
             return _given_up(payment, command, now)
         case Unheard(key) if key == payment.authorize_key:
@@ -183,6 +211,19 @@ def _given_up(payment: Payment, command: VoidPayment, now: datetime) -> tuple[Pa
     return _told(voided, _voided(voided, command, now))
 
 
+# --- before any authorization ---------------------------------------------------------------------
+
+
+def _told_so_far(payment: Payment | None) -> int:
+    return 0 if payment is None else payment.sequence
+
+
+def _no_authorization(command: StepCommand, state: State, payment: Payment | None, now: datetime) -> Payment:
+    return Payment(
+        workflow_id=command.workflow_id, state=state, sequence=_told_so_far(payment), requested_at=now
+    )
+
+
 # --- answers --------------------------------------------------------------------------------------
 
 
@@ -190,30 +231,38 @@ def _told(payment: Payment, event: Answer) -> tuple[Payment, Move]:
     return replace(payment, sequence=event.sequence), Reply(event)
 
 
-def _authorized(payment: Payment, command: AuthorizePayment, now: datetime) -> PaymentAuthorized:
+def _authorized(payment: Payment, key: str, now: datetime) -> PaymentAuthorized:
     assert payment.authorization_id is not None
+    assert payment.amount_minor is not None
+    assert payment.currency is not None
     return PaymentAuthorized(
-        **_common(payment, command, PaymentAuthorized, now),
+        **_common(payment, key, PaymentAuthorized, now),
         authorization_id=payment.authorization_id,
-        amount_minor=command.amount_minor,
-        currency=command.currency,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        expires_at=payment.expires_at,
     )
 
 
-def _declined(payment: Payment, command: AuthorizePayment, reason: str, now: datetime) -> PaymentDeclined:
-    return PaymentDeclined(**_common(payment, command, PaymentDeclined, now), reason=reason)
+def _declined(payment: Payment, key: str, reason: str, now: datetime) -> PaymentDeclined:
+    return PaymentDeclined(**_common(payment, key, PaymentDeclined, now), reason=reason)
 
 
 def _voided(payment: Payment, command: VoidPayment, now: datetime) -> PaymentVoided:
-    common = _common(payment, command, PaymentVoided, now)
+    common = _common(payment, command.command_id, PaymentVoided, now)
     return PaymentVoided(**common, authorization_id=payment.authorization_id)
 
 
-def _common(payment: Payment, command: StepCommand, event: type[Answer], now: datetime) -> dict[str, Any]:
+def _not_found(payment: Payment, command: QueryPayment, now: datetime) -> tuple[Payment, Move]:
+    common = _common(payment, command.command_id, PaymentNotFound, now)
+    return _told(payment, PaymentNotFound(**common, asked_command_id=command.asked_command_id))
+
+
+def _common(payment: Payment, command_id: str, event: type[Answer], now: datetime) -> dict[str, Any]:
     return {
-        "event_id": identity.event_id(command.command_id, event.__name__),
-        "workflow_id": command.workflow_id,
+        "event_id": identity.event_id(command_id, event.__name__),
+        "workflow_id": payment.workflow_id,
         "sequence": payment.sequence + 1,
         "occurred_at": now,
-        "command_id": command.command_id,
+        "command_id": command_id,
     }

@@ -12,6 +12,7 @@ from fulcrum.saga.messages import Answer
 class State(StrEnum):
     """Where a payment stands, and who moves it on."""
 
+    NOT_ASKED = "not_asked"  #: only a query came; an authorization or a void moves it
     AUTHORIZING = "authorizing"  #: the provider may hold the amount; its answer or a void moves it
     AUTHORIZED = "authorized"  #: the provider holds the amount; a void moves it
     DECLINED = "declined"  #: nothing is held; a new attempt or a void moves it
@@ -23,7 +24,8 @@ class State(StrEnum):
 class Payment:
     """What is stored of one workflow. ``sequence`` counts its events on the payments stream.
 
-    ``authorize_key`` is None on a fence: a void that came before any authorization.
+    ``authorize_key`` is None while no authorization came, and on a fence: a void that came before any.
+    ``expires_at`` is when the provider's hold lapses; None when it does not, or when there is none.
     """
 
     workflow_id: str
@@ -38,6 +40,7 @@ class Payment:
     decline_reason: str | None = None
     void_key: str | None = None
     settled_at: datetime | None = None
+    expires_at: datetime | None = None
 
 
 # --- what was learned -----------------------------------------------------------------------------
@@ -52,9 +55,10 @@ class Begun(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Authorized:
-    """The provider holds the amount."""
+    """The provider holds the amount, until ``expires_at`` when there is one."""
 
     authorization_id: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """A copy of the command was answered meanwhile: emit that answer again."""
+    """The command, or the one it asks about, was answered meanwhile: emit that answer again."""
 
 
 Ask = LookUp | Authorize | Void
