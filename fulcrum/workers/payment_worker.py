@@ -6,7 +6,7 @@ have been asked; the command is delivered again, and the first move is then to l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.commands.delivery import Delivery
 from fulcrum.errors import Rejected
-from fulcrum.saga.messages import AuthorizePayment, StepCommand
+from fulcrum.saga.messages import AuthorizePayment, QueryPayment, StepCommand
 from fulcrum.store import inbox, outbox
 from fulcrum.store.bulk import arrays, insert_rows, rows_of
 from fulcrum.store.database import Database, Transaction
@@ -78,13 +78,13 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is stored, emitted and asked next. ``answers``: the emitted row is the command's first answer."""
+    """What is stored, emitted and asked next. ``answers``: the commands whose first answer is emitted."""
 
     command: StepCommand
     payment: Payment | None = None
     ask: Ask | None = None
     emitted: Sequence[OutboxRow] = ()
-    answers: bool = False
+    answers: Collection[str] = ()
 
 
 class PaymentWorker:
@@ -123,13 +123,14 @@ class PaymentWorker:
             new = [inbox_key(case.delivery) for case in cases if case.learned is None]
             seen = {case.command.command_id for case in cases}
             seen -= await inbox.claim(tx, PAYMENTS, SERVICE, new)
+            seen |= {c.command.asked_command_id for c in cases if isinstance(c.command, QueryPayment)}
             rows = await tx.all(_LOCK, {"ids": sorted(case.command.workflow_id for case in cases)})
             # Under the lock: a copy that was answering in another process has committed.
             stored = await inbox.outcomes(tx, PAYMENTS, SERVICE, seen)
             known = {row["workflow_id"]: Payment(**row) for row in rows}
             steps = [self._step(case, known.get(case.command.workflow_id), stored) for case in cases]
             _save(tx, known, [step.payment for step in steps if step.payment is not None])
-            answers = {step.command.command_id: step.emitted for step in steps if step.answers}
+            answers = {answered: step.emitted for step in steps for answered in step.answers}
             await inbox.record(tx, PAYMENTS, SERVICE, answers)
             await outbox.add(tx, PAYMENTS, [row for step in steps for row in step.emitted])
             for step in steps:
@@ -145,7 +146,8 @@ class PaymentWorker:
         """The next move of a command, and what is stored and emitted before it.
 
         Even a command that is answered is decided upon: its copy may have made the provider hold something
-        after that. Once nothing is left to do, it gets the answer it got.
+        after that. Once nothing is left to do, it gets the answer it got. A query gets the answer of the
+        command that it asks about, and when it learns that answer first, it is kept for both.
         """
         command = case.command
         learned = case.learned or (Begun.AGAIN if command.command_id in stored else Begun.FRESH)
@@ -156,10 +158,14 @@ class PaymentWorker:
         answer = stored.get(command.command_id)
         if answer is not None:
             return _Step(command, emitted=answer)
+        if isinstance(command, QueryPayment):
+            answer = stored.get(command.asked_command_id)
+            if answer is not None:
+                return _Step(command, emitted=answer, answers=(command.command_id,))
         if not isinstance(move, Reply):
-            raise Rejected("this command was answered before, and its answer is no longer kept")
+            raise Rejected("this payment was answered for before, and its answer is no longer kept")
         row = answer_row(self._codec, self._topics, SERVICE, move.event, case.delivery)
-        return _Step(command, changed, emitted=[row], answers=True)
+        return _Step(command, changed, emitted=[row], answers={command.command_id, move.event.command_id})
 
     async def _perform(self, ask: Ask, command: StepCommand) -> Learned:
         match ask:

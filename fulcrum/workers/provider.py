@@ -7,6 +7,7 @@ not say what it did, so it may have acted. ``Rejected``: it does not understand 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -39,7 +40,7 @@ class Provider:
         status, body = await self._ask("POST", "/v1/authorizations", key, wanted)
         match status, body:
             case 201, {"authorization_id": str(held)}:
-                return Authorized(held)
+                return Authorized(held, _expiry("authorize", status, body))
             case 402, {"code": str(code)}:
                 return Declined(code)
         raise _refused("authorize", status, body)
@@ -59,7 +60,7 @@ class Provider:
             case 404, _:
                 return None
             case 200, {"status": "authorized", "authorization_id": str(held)}:
-                return Authorized(held)
+                return Authorized(held, _expiry(f"look up {key}", status, body))
             case 200, {"status": "voided", "authorization_id": str(held)}:
                 return Voided(held)
             case 200, {"status": "declined", "code": str(code)}:
@@ -97,6 +98,21 @@ class Provider:
         if status in _LATER and _LATER[status] in (None, body.get("code")):
             raise OutcomeUnknown(f"The payment provider is not done: {status} {body.get('code', '')}")
         return body
+
+
+def _expiry(act: str, status: int, body: dict[str, Any]) -> datetime | None:
+    """When the hold lapses; None when it does not."""
+    said = body.get("expires_at")
+    if said is None:
+        return None
+    try:
+        expiry = datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        expiry = None
+    if expiry is None or expiry.tzinfo is None:
+        detail = f"expires_at {said!r} is no time with an offset, like 2026-03-01T12:00:00+00:00"
+        raise _refused(act, status, {"detail": detail})
+    return expiry.astimezone(UTC)
 
 
 def _refused(act: str, status: int, body: dict[str, Any]) -> Rejected:

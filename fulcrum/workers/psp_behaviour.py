@@ -10,6 +10,7 @@ The token of a payment method is a script for its authorizations, counted per id
 ``pay_timeout_no``  neither acts on the first request nor answers it
 ``pay_flaky_N``     answers 503 to the first N requests and does nothing
 ``pay_slow_MS``     acts after MS milliseconds
+``pay_expires_S``   holds the amount for S seconds and says so; afterwards it cannot be captured
 =================== ================================================================================
 
 Every other token is refused: ``invalid_payment_method``.
@@ -20,12 +21,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
 _AUTHORIZATIONS = UUID("4b1c5d0e-93f7-5a53-8f6c-0d1f5f0f7a11")
-_NUMBERED = re.compile(r"pay_(flaky|slow)_(\d{1,6})")
+_NUMBERED = re.compile(r"pay_(flaky|slow|expires)_(\d{1,6})")
 
 
 # --- tokens ---------------------------------------------------------------------------------------
@@ -68,6 +69,12 @@ def refusal(token: str) -> str | None:
     return _REFUSED.get(token, "invalid_payment_method")
 
 
+def lapse(token: str, now: datetime) -> datetime | None:
+    """When a hold made now lapses; None when it does not."""
+    name, number = _numbered(token)
+    return now + timedelta(seconds=number) if name == "expires" else None
+
+
 def _numbered(token: str) -> tuple[str, int]:
     match = _NUMBERED.fullmatch(token)
     return (match[1], int(match[2])) if match else ("", 0)
@@ -81,7 +88,8 @@ class Effect:
     """Something that really happened, once. ``kind`` is authorize, decline, void or capture.
 
     ``id`` counts from 1; ``key`` is the idempotency key that made it happen; ``reference`` is the caller's
-    name for the business it belongs to. Only a decline has a ``code`` and no ``authorization_id``.
+    name for the business it belongs to. Only a decline has a ``code`` and no ``authorization_id``, and only
+    a hold that lapses has ``expires_at``.
     """
 
     id: int
@@ -94,6 +102,7 @@ class Effect:
     currency: str
     authorization_id: str | None = None
     code: str | None = None
+    expires_at: str | None = None
 
     @property
     def status(self) -> str:
@@ -112,7 +121,7 @@ class NoSuchAuthorization(Exception):
 
 
 class WrongState(Exception):
-    """The authorization was captured or voided before, so this cannot be done to it."""
+    """The authorization was captured or voided before, or lapsed, so this cannot be done to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,8 @@ class Book:
             return latest, False
         if latest.kind != "authorize":
             raise WrongState(f"{authorization_id} is {latest.status}")
+        if kind == "capture" and latest.expires_at and now >= datetime.fromisoformat(latest.expires_at):
+            raise WrongState(f"{authorization_id} lapsed at {latest.expires_at}")
         request = Request(latest.reference, latest.token, latest.amount_minor, latest.currency)
         return self._happen(key, kind, request, now, authorization_id), True
 
@@ -194,6 +205,7 @@ class Book:
         authorization_id: str | None,
         code: str | None = None,
     ) -> Effect:
+        lapses = lapse(request.token, now) if kind == "authorize" else None
         effect = Effect(
             id=len(self.effects) + 1,
             at=now.isoformat(),
@@ -205,6 +217,7 @@ class Book:
             currency=request.currency,
             authorization_id=authorization_id,
             code=code,
+            expires_at=lapses.isoformat() if lapses else None,
         )
         self._add(effect)
         return effect
@@ -220,4 +233,5 @@ def authorization_body(effect: Effect) -> dict[str, Any]:
     """What the provider says of an operation."""
     if effect.code is not None:
         return {"status": "declined", "code": effect.code}
-    return {"status": effect.status, "authorization_id": effect.authorization_id}
+    body = {"status": effect.status, "authorization_id": effect.authorization_id}
+    return body | {"expires_at": effect.expires_at} if effect.expires_at else body

@@ -3,7 +3,7 @@
 ::
 
     POST /v1/authorizations                 Idempotency-Key; {amount_minor, currency, token, reference}
-                                            201 {authorization_id, status} | 402 {code}
+                                            201 {authorization_id, status, expires_at?} | 402 {code}
     POST /v1/authorizations/{id}/void       Idempotency-Key; 200 | 404 | 409
     POST /v1/authorizations/{id}/capture    Idempotency-Key; 200 | 404 | 409
     GET  /v1/operations/{idempotency_key}   what happened under a key: 200 | 404 | 409 still at it
