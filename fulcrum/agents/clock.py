@@ -3,8 +3,8 @@
 The clock changes no state. It sends to the run's own partition, and the orchestrator decides there, in order
 with everything else that happens to the run. An event may be sent twice: the run takes it once.
 
-After a start or a rebalance the answer to a late command may already lie in Kafka. So the clock stays disarmed
-until everything that was there at that moment is finished; otherwise a timeout would beat the answer.
+After a start or a rebalance the answer to a late command may already lie in Kafka. So the clock stays
+disarmed until everything that was there at that moment is finished; else a timeout would beat the answer.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _GROUPS = {
     "schema": ("fulcrum.cli.schema", "The Avro schemas and their registry."),
     "config": ("fulcrum.cli.config", "The settings of this environment."),
     "wf": ("fulcrum.cli.workflow", "Workflow runs."),
+    "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
 }

@@ -183,13 +183,16 @@ def _roles(definition: str) -> dict[type[Answer], tuple[Step, str]]:
 
 def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
     """A timeout is not a no: what became of the command is asked before it is sent again or undone."""
-    step = DEFINITIONS[run.definition].step(event.step)
+    step = _find(run, event.step)
+    if step is None:
+        return Decision(run, run.status, ignored="not_in_definition")
     state, now = run.step(step.name), event.occurred_at
-    if state.deadline_at != event.deadline_at:
+    undoing = state.status == StepStatus.UNDO_REQUESTED
+    asking = (run.status, state.status) == (Status.RUNNING, StepStatus.REQUESTED)
+    if state.deadline_at != event.deadline_at or not (asking or undoing):
         return Decision(run, run.status, step.name, ignored="stale_deadline")
     late = replace(state, late=state.late + 1)
     run = run.with_step(late)
-    undoing = state.status == StepStatus.UNDO_REQUESTED
     if late.late < step.patience:
         return _send_undo_again(run, step, now) if undoing else _ask(run, step, now)
     if not undoing:
@@ -201,7 +204,9 @@ def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
 
 
 def _hold_expired(run: WorkflowRun, event: HoldExpired) -> Decision:
-    step = DEFINITIONS[run.definition].step(event.step)
+    step = _find(run, event.step)
+    if step is None:
+        return Decision(run, run.status, ignored="not_in_definition")
     state = run.step(step.name)
     if (run.status, state.status) != (
         Status.RUNNING,
@@ -216,9 +221,14 @@ def _cancel_requested(run: WorkflowRun, event: CancelRequested) -> Decision:
         return Decision(run, run.status, ignored="already_final")
     if run.status != Status.RUNNING:
         return Decision(run, run.status, ignored="already_compensating")
-    last = next(step for step in run.steps if step.status == StepStatus.REQUESTED)
-    step = DEFINITIONS[run.definition].step(last.name)
+    last = max((n for n, step in enumerate(run.steps) if step.status != StepStatus.PENDING), default=0)
+    step = DEFINITIONS[run.definition].steps[last]
     return _compensate(run, step, event.occurred_at, f"cancelled: {event.reason}")
+
+
+def _find(run: WorkflowRun, name: str) -> Step | None:
+    steps = DEFINITIONS[run.definition].steps
+    return next((step for step in steps if step.name == name), None)
 
 
 def _retention_passed(run: WorkflowRun, event: RetentionPassed) -> Decision | Forget:
@@ -285,6 +295,8 @@ def _compensate(run: WorkflowRun, step: Step, now: datetime, reason: str) -> Dec
 def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str) -> Decision:
     """Undo the last step whose effect may stand, or end the run when there is none."""
     definition: Definition = DEFINITIONS[run.definition]
+    if any(step.status == StepStatus.UNDO_REQUESTED for step in run.steps):
+        return Decision(run, status_before, after.name)  # an effect that came late is being undone first
     for step in reversed(definition.steps):
         state = run.step(step.name)
         # A step that was asked and did not answer may have happened, so it is undone too.

@@ -23,6 +23,12 @@ def command_id(workflow: str, step: str, command: str, attempt: int) -> str:
     return str(uuid5(UUID(workflow), f"{step}/{command}/{attempt}"))
 
 
+def cancel_id(workflow: str, idempotency_key: str | None, actor: str, reason: str) -> str:
+    """One cancellation per workflow and ``Idempotency-Key``; without a key, per who asked and why."""
+    named = f"said/{len(actor)}/{actor}/{reason}" if idempotency_key is None else f"key/{idempotency_key}"
+    return str(uuid5(UUID(workflow), f"cancel/{named}"))
+
+
 def query_id(command: str, number: int) -> str:
     """One query per command and number of the query."""
     return str(uuid5(UUID(command), f"query/{number}"))

@@ -19,17 +19,23 @@ import pytest
 
 from fulcrum.saga.messages import (
     AuthorizePayment,
+    CancelRequested,
     Cause,
+    DeadlinePassed,
     DecisionMade,
+    HoldExpired,
     IntentCreated,
     IssuedCommand,
     Line,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentVoided,
+    QueryPayment,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
+    RetentionPassed,
     ShortLine,
     StepView,
     StockRejected,
@@ -85,6 +91,7 @@ _CAUSE = Cause(
     topic="fulcrum.inventory",
     partition=7,
     offset=2**33,
+    actor="someone",
 )
 _DECISION: dict[str, Any] = {
     "decision_id": "dec1de52-6a0e-5c57-9b0e-3f2f9d5f6c55",
@@ -107,12 +114,21 @@ _DECISION: dict[str, Any] = {
 SAMPLES: dict[str, tuple[Message, ...]] = {
     "full": (
         _INTENT,
-        PaymentAuthorized(**_ANSWER, authorization_id="auth_1", amount_minor=-1, currency="JPY"),
+        CancelRequested(**_EVENT, reason="changed my mind", actor="someone"),
+        PaymentAuthorized(
+            **_ANSWER, authorization_id="auth_1", amount_minor=-1, currency="JPY", expires_at=_LATER
+        ),
         PaymentDeclined(**_ANSWER, reason="insufficient_funds"),
+        PaymentNotFound(**_ANSWER, asked_command_id=str(_ANSWER["command_id"])),
         PaymentVoided(**_ANSWER, authorization_id="auth_1"),
         StockReserved(**_ANSWER, lines=_LINES, expires_at=_LATER),
         StockRejected(**_ANSWER, reason="out_of_stock", short=(ShortLine("SKU-1", 5, 0),)),
         StockReleased(**_ANSWER, lines=_LINES),
+        DeadlinePassed(
+            **_EVENT, step="reserve_stock", command_id=str(_ANSWER["command_id"]), deadline_at=_LATER
+        ),
+        HoldExpired(**_EVENT, step="reserve_stock", expires_at=_LATER),
+        RetentionPassed(**_EVENT, finished_at=_LATER),
         DecisionMade(
             **_DECISION,
             step="authorize_payment",
@@ -139,12 +155,15 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                     deadline_at=_LATER,
                     finished_at=_NOON,
                     reason="because",
+                    late=2,
+                    expires_at=_LATER,
                 ),
             ),
         ),
         AuthorizePayment(
             **_COMMAND, tenant="acme", amount_minor=1_999, currency="EUR", payment_method="pay_ok"
         ),
+        QueryPayment(**_COMMAND, asked_command_id=str(_ANSWER["command_id"])),
         VoidPayment(**_COMMAND),
         ReserveStock(**_COMMAND, lines=_LINES),
         ReleaseStock(**_COMMAND),
@@ -172,6 +191,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                     finished_at=_LATER,
                     reason="because",
                     undo_command_id="0dd01a52-6a0e-5c57-9b0e-3f2f9d5f6c66",
+                    late=2,
+                    query_command_id="0dd01a52-6a0e-5c57-9b0e-3f2f9d5f6c77",
+                    expires_at=_LATER,
                 ),
             ),
             seen={"intents": 1},
@@ -184,6 +206,7 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
     ),
     # Everything that may be absent is.
     "bare": (
+        PaymentAuthorized(**_ANSWER, authorization_id="auth_1", amount_minor=1, currency="JPY"),
         PaymentVoided(**_ANSWER, authorization_id=None),
         StockReserved(**_ANSWER, lines=(), expires_at=None),
         StockRejected(**_ANSWER, reason="", short=()),

@@ -23,7 +23,7 @@ from fulcrum.wire.compatibility import Version, breaks, same_bytes
 from fulcrum.wire.history import History, committed
 from fulcrum.wire.schemas import MESSAGE_TYPES, fullname, schema_text
 
-PAID = "fulcrum.events.PaymentAuthorized"
+ASKED = "fulcrum.commands.AuthorizePayment"
 
 
 def test_this_release_stands_beside_every_released_one() -> None:
@@ -50,25 +50,25 @@ def test_the_committed_history_is_undamaged() -> None:
 
 def test_an_edited_version_is_noticed(copied: History) -> None:
     """Even a change of layout alone betrays that somebody touched a released file."""
-    path = copied.folder / PAID / "1.avsc"
+    path = copied.folder / ASKED / "1.avsc"
     path.write_text(path.read_text() + " ")
     assert [str(f) for f in copied.damage()] == [
-        f"{PAID}: 1.avsc was edited; restore it and add a new version"
+        f"{ASKED}: 1.avsc was edited; restore it and add a new version"
     ]
 
 
 def test_a_removed_version_is_noticed(copied: History) -> None:
     """Bytes under a version that is gone could no longer be proven readable."""
-    (copied.folder / PAID / "1.avsc").unlink()
-    assert f"{PAID}: 1.avsc is gone; a released version stays: restore it" in map(str, copied.damage())
+    (copied.folder / ASKED / "1.avsc").unlink()
+    assert f"{ASKED}: 1.avsc is gone; a released version stays: restore it" in map(str, copied.damage())
 
 
 def test_a_version_that_was_written_by_hand_is_noticed(copied: History) -> None:
     """A version enters the history by `fulcrum schema snapshot` only, and its numbers have no holes."""
-    shutil.copy(copied.folder / PAID / "1.avsc", copied.folder / PAID / "3.avsc")
+    shutil.copy(copied.folder / ASKED / "1.avsc", copied.folder / ASKED / "3.avsc")
     assert [str(f) for f in copied.damage()] == [
-        f"{PAID}: 3.avsc is not in SHA256SUMS; use `fulcrum schema snapshot`",
-        f"{PAID}: versions are [1, 3], not 1 to 2",
+        f"{ASKED}: 3.avsc is not in SHA256SUMS; use `fulcrum schema snapshot`",
+        f"{ASKED}: versions are [1, 3], not 1 to 2",
     ]
 
 
@@ -96,15 +96,15 @@ def test_a_changed_schema_is_unrecorded_until_its_snapshot(
     copied: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check asks for the snapshot, which appends and leaves version 1 as it was."""
-    before = (copied.folder / PAID / "1.avsc").read_bytes()
+    before = (copied.folder / ASKED / "1.avsc").read_bytes()
     _release(
         monkeypatch, _with_field(_BASE, {"name": "network", "type": ["null", "string"], "default": None})
     )
     assert [str(f) for f in history.check(copied)] == [
-        f"{PAID}: is not in the history as it is now; run `fulcrum schema snapshot`"
+        f"{ASKED}: is not in the history as it is now; run `fulcrum schema snapshot`"
     ]
-    assert history.snapshot(copied) == [copied.folder / PAID / "2.avsc"]
-    assert (copied.folder / PAID / "1.avsc").read_bytes() == before
+    assert history.snapshot(copied) == [copied.folder / ASKED / "2.avsc"]
+    assert (copied.folder / ASKED / "1.avsc").read_bytes() == before
     assert history.check(copied) == []
 
 
@@ -120,10 +120,10 @@ def test_a_change_is_held_against_every_version_and_not_the_last_alone(
 ) -> None:
     """What the newest version allows, the first may forbid."""
     network = {"name": "network", "type": "string", "default": "", "doc": "Card network."}
-    copied.append(PAID, json.dumps(_with_field(_BASE, network)))
+    copied.append(ASKED, json.dumps(_with_field(_BASE, network)))
     _release(monkeypatch, _with_field(_BASE, {k: v for k, v in network.items() if k != "default"}))
     faults = [str(f) for f in history.broken(copied)]
-    assert faults == [f"{PAID}.network: version 1 does not have it and this schema has no default for it"]
+    assert faults == [f"{ASKED}.network: version 1 does not have it and this schema has no default for it"]
 
 
 def test_the_command_names_the_fault_and_exits_with_10(
@@ -135,26 +135,26 @@ def test_the_command_names_the_fault_and_exits_with_10(
     human = CliRunner().invoke(app, ["check", "--offline"])
     assert human.exit_code == 10
     why = "this schema does not have it and version 1 has no default for it"
-    assert f"{PAID}.currency: {why}\n" in human.stderr
+    assert f"{ASKED}.currency: {why}\n" in human.stderr
     machine = CliRunner().invoke(app, ["check", "--offline", "-o", "json"])
     assert machine.exit_code == 10
-    assert {"record": PAID, "field": "currency", "why": why} in json.loads(machine.stdout)
+    assert {"record": ASKED, "field": "currency", "why": why} in json.loads(machine.stdout)
     assert CliRunner().invoke(app, ["snapshot"]).exit_code == 10
-    assert len(copied.versions(PAID)) == 1
+    assert len(copied.versions(ASKED)) == 1
 
 
 def _release(monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]) -> None:
-    """Let PaymentAuthorized have another schema in this release."""
+    """Let AuthorizePayment have another schema in this release."""
     text = history.schema_text
     monkeypatch.setattr(
-        history, "schema_text", lambda t: json.dumps(changed) if fullname(t) == PAID else text(t)
+        history, "schema_text", lambda t: json.dumps(changed) if fullname(t) == ASKED else text(t)
     )
     monkeypatch.setattr(history, "schema", lambda t: json.loads(history.schema_text(t)))
 
 
 # --- what breaks ----------------------------------------------------------------------------------
 
-_BASE: dict[str, Any] = committed().versions(PAID)[0].schema
+_BASE: dict[str, Any] = committed().versions(ASKED)[0].schema
 _SUIT = {"type": "enum", "name": "Suit", "symbols": ["HEARTS"]}
 _POINT = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "long"}]}
 

@@ -238,7 +238,7 @@ def test_every_pair_of_status_and_event_has_a_result(
     if kind is IntentCreated:
         event: Event = replace(intent(definition), sequence=run.seen["intents"] + 1)
     else:
-        event = _answer_to(script.asked, kind)
+        event = replace(_answer_to(script.asked, kind), sequence=run.seen.get(kind.stream, 0) + 1)
     outcome = decide(run, event)
 
     assert isinstance(outcome, Decision)
@@ -262,6 +262,11 @@ def _answer_to(command: StepCommand, kind: type[Event]) -> Event:
         "lines": (),
         "short": (),
         "expires_at": None,
+        "asked_command_id": command.command_id,
+        "step": command.step,
+        "deadline_at": START,
+        "finished_at": START,
+        "actor": "someone",
     }
     return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
 

@@ -1,0 +1,245 @@
+"""What does a definition do? Its steps, its way through the states and every late event, as Markdown.
+
+Nothing here is written by hand: what an event does is found by asking ``decide``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+from fulcrum.saga import identity
+from fulcrum.saga.decide import Decision, Forget, decide
+from fulcrum.saga.definitions import DEFINITIONS, Definition, Step
+from fulcrum.saga.messages import (
+    CancelRequested,
+    DeadlinePassed,
+    Event,
+    HoldExpired,
+    IntentCreated,
+    Line,
+    RetentionPassed,
+)
+from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_INTENT = identity.intent_id("acme", "example")
+_WORKFLOW = identity.workflow_id(_INTENT)
+
+#: (run status, step status) -> event -> what it does
+Matrix = Mapping[tuple[Status, StepStatus], Mapping[str, str]]
+
+
+def events_of(step: Step) -> tuple[type[Event], ...]:
+    """Every event that can concern a run while it is at ``step``."""
+    answers = (step.done, step.refused, step.not_found, step.undone)
+    return (
+        *(answer for answer in answers if answer is not None),
+        DeadlinePassed,
+        HoldExpired,
+        CancelRequested,
+        RetentionPassed,
+        IntentCreated,
+    )
+
+
+def matrix(definition: Definition, step: Step) -> Matrix:
+    """What each event about ``step`` does, for every status of the run and of the step.
+
+    The steps before it are done and those behind it are pending; every time in the state has come.
+    """
+    return {
+        (status, at): {
+            event.__name__: outcome(_run(definition, step, status, at), event, step)
+            for event in events_of(step)
+        }
+        for status, at in product(Status, StepStatus)
+    }
+
+
+def outcome(run: WorkflowRun, event: type[Event], step: Step) -> str:
+    """What ``event`` about ``step`` does to ``run``, in a few words."""
+    result = decide(run, _event(run, event, step))
+    if isinstance(result, Forget):
+        return "forget the run"
+    assert isinstance(result, Decision), result
+    if result.ignored:
+        return f"ignored: {result.ignored}"
+    sent = [type(command).__name__ for command in result.commands]
+    moved = [str(result.run.status)] if result.run.status != run.status else []
+    stepped = [f"step {result.run.step(step.name).status}"] if not moved and not sent else []
+    return ", ".join([*moved, *stepped, *(f"send {name}" for name in sent)])
+
+
+def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> WorkflowRun:
+    """A run in ``status`` whose ``step`` is ``at``."""
+    started = decide(None, _intent(definition))
+    assert isinstance(started, Decision)
+    run = started.run
+    states = []
+    passed = True
+    for each in definition.steps:
+        state = replace(
+            run.step(each.name),
+            attempt=1,
+            command_id=identity.command_id(_WORKFLOW, each.name, "do", 1),
+            undo_command_id=identity.command_id(_WORKFLOW, each.name, "undo", 1),
+            query_command_id=identity.command_id(_WORKFLOW, each.name, "query", 1),
+            deadline_at=None,
+        )
+        if each is step:
+            passed = False
+            waits = at in (StepStatus.REQUESTED, StepStatus.UNDO_REQUESTED)
+            state = replace(state, status=at, deadline_at=_NOW if waits else None, expires_at=_NOW)
+        else:
+            state = replace(state, status=StepStatus.DONE if passed else StepStatus.PENDING)
+        states.append(state)
+    return replace(run, status=status, steps=tuple(states), finished_at=_NOW if status.final else None)
+
+
+def _intent(definition: Definition) -> IntentCreated:
+    return IntentCreated(
+        event_id=identity.event_id(_INTENT, "IntentCreated"),
+        workflow_id=_WORKFLOW,
+        sequence=1,
+        occurred_at=_NOW,
+        intent_id=_INTENT,
+        tenant="acme",
+        customer_ref="c-1",
+        lines=(Line("sku-1", 1),),
+        amount_minor=1,
+        currency="EUR",
+        payment_method="pay_ok",
+        ship_to="address-1",
+        definition=definition.name,
+        correlation_id="c",
+    )
+
+
+def _event(run: WorkflowRun, kind: type[Event], step: Step) -> Event:
+    """An event of ``kind`` that fits what ``run`` knows of ``step``."""
+    if kind is IntentCreated:
+        return replace(_intent(DEFINITIONS[run.definition]), sequence=run.seen["intents"] + 1)
+    state = run.step(step.name)
+    asked: dict[Any, str | None] = {
+        step.undone: state.undo_command_id,
+        step.not_found: state.query_command_id,
+    }
+    values: dict[str, Any] = {
+        "event_id": identity.event_id(_WORKFLOW, kind.__name__),
+        "workflow_id": _WORKFLOW,
+        "sequence": run.seen.get(kind.stream, 0) + 1,
+        "occurred_at": _NOW,
+        "command_id": asked.get(kind, state.command_id),
+        "asked_command_id": state.command_id,
+        "step": step.name,
+        "deadline_at": _NOW,
+        "expires_at": _NOW,
+        "finished_at": _NOW,
+        "reason": "example",
+        "actor": "someone",
+        "authorization_id": "a",
+        "amount_minor": 1,
+        "currency": "EUR",
+        "lines": (),
+        "short": (),
+    }
+    return kind(**{f.name: values[f.name] for f in fields(kind)})
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def page() -> str:
+    """The reference page of every definition."""
+    return "\n".join(_page()) + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield "# The saga: states, transitions, compensations"
+    yield ""
+    yield "Written by `fulcrum definition docs` from the code; a test fails when it is stale."
+    yield ""
+    yield from _statuses()
+    for definition in DEFINITIONS.values():
+        yield f"## {definition.name}"
+        yield ""
+        yield from _steps(definition)
+        yield from _diagram(definition)
+        for step in definition.steps:
+            yield from _late_events(definition, step)
+
+
+def _statuses() -> Iterator[str]:
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    yield "    [*] --> running: IntentCreated"
+    yield "    running --> completed: the last step is done"
+    yield "    running --> compensating: a step is refused, late for good, lapsed, or a person cancels"
+    yield "    running --> cancelled: the same, and nothing is to undo"
+    yield "    compensating --> cancelled: everything is undone"
+    yield "    compensating --> needs_attention: an undo is not answered"
+    yield "    needs_attention --> compensating: the late answer"
+    yield "    completed --> [*]: retention passed"
+    yield "    cancelled --> [*]: retention passed"
+    yield "```"
+    yield ""
+
+
+def _steps(definition: Definition) -> Iterator[str]:
+    yield "| step | kind | command | done | refused | undo | undone | query | deadline | patience |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for step in definition.steps:
+        named = [step.do, step.done, step.refused, step.undo, step.undone, step.query]
+        cells = [name.__name__ if name is not None else "" for name in named]
+        yield (
+            "| "
+            + " | ".join(
+                [step.name, step.kind, *cells, _seconds(step.deadline), f"{step.patience} deadlines"]
+            )
+            + " |"
+        )
+    yield ""
+
+
+def _seconds(time: timedelta) -> str:
+    return f"{time.total_seconds():g} s"
+
+
+def _diagram(definition: Definition) -> Iterator[str]:
+    yield "```mermaid"
+    yield "flowchart LR"
+    steps = definition.steps
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        target = following.name if following else "completed([completed])"
+        yield f"    {step.name}[{step.do.__name__}] -->|{step.done.__name__}| {target}"
+    for number, step in enumerate(steps):
+        undone = [each for each in steps[:number] if each.undo is not None]
+        target = f"undo_{undone[-1].name}" if undone else "cancelled([cancelled])"
+        yield f"    {step.name} -->|{step.refused.__name__}| {target}"
+    for number, step in enumerate(steps):
+        if step.undo is None or step.undone is None:
+            continue
+        before = [each for each in steps[:number] if each.undo is not None]
+        target = f"undo_{before[-1].name}" if before else "cancelled"
+        yield f"    undo_{step.name}[{step.undo.__name__}] -->|{step.undone.__name__}| {target}"
+    yield "```"
+    yield ""
+
+
+def _late_events(definition: Definition, step: Step) -> Iterator[str]:
+    names = [event.__name__ for event in events_of(step)]
+    yield f"### {definition.name}: what each event does at {step.name}"
+    yield ""
+    yield "An empty cell: ignored, and the timeline says why. States that ignore everything are left out."
+    yield ""
+    yield f"| run | {step.name} | " + " | ".join(names) + " |"
+    yield "|---|---|" + "---|" * len(names)
+    for (status, at), cells in matrix(definition, step).items():
+        shown = ["" if cells[name].startswith("ignored") else cells[name] for name in names]
+        if any(shown):
+            yield f"| {status} | {at} | " + " | ".join(shown) + " |"
+    yield ""
