@@ -144,10 +144,11 @@ class Clock:
 def add_clock(app: faust.App, clock: Clock) -> None:
     """Let the clock run in every worker; an error stops the worker, because a run would wait for ever."""
 
-    @app.task
     async def tick() -> None:
         try:
             await clock.run()
         except Exception as error:
             log.exception("clock.failed")
             await app.crash(error)
+
+    app.task(tick)
