@@ -199,7 +199,7 @@ def _voiding_unknown(
     match learned:
         case Authorized(authorization_id):
             return _holding(payment, learned), Void(authorization_id, command.command_id)
-        case Declined():
+        case Declined() | Voided():
             return _given_up(payment, command, now)
         case Unheard(key) if key == payment.authorize_key:
             return _given_up(payment, command, now)

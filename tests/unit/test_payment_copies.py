@@ -1,15 +1,23 @@
-"""Several copies of one payment command under way at once, each dying anywhere."""
+"""Several copies of each payment command under way at once, each dying anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fulcrum.saga.messages import AuthorizePayment, StepCommand, VoidPayment
+from fulcrum.saga.messages import (
+    Answer,
+    AuthorizePayment,
+    PaymentAuthorized,
+    PaymentDeclined,
+    QueryPayment,
+    StepCommand,
+    VoidPayment,
+)
 from fulcrum.workers.handlers import PAYMENT_HANDLERS
 from fulcrum.workers.payment_moves import (
     Authorized,
@@ -26,7 +34,7 @@ from fulcrum.workers.payment_moves import (
     Void,
     Voided,
 )
-from fulcrum.workers.psp_behaviour import Book, Request, authorization_body
+from fulcrum.workers.psp_behaviour import Book, Effect, Request, authorization_body
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FLOW = "6f0c1d9e-1111-5222-8333-444455556666"
@@ -45,7 +53,7 @@ class _World:
         self.row: Payment | None = None
         self.book = Book()
         self.claimed: set[str] = set()
-        self.answers: dict[str, int] = {}
+        self.answers: dict[str, Answer] = {}
 
     def deliver(self, command: StepCommand) -> Iterator[None]:
         """Carry out ``command``, pausing between any two things that can be torn apart by a crash."""
@@ -55,14 +63,27 @@ class _World:
             self.claimed.add(command.command_id)
             if isinstance(move, Reply | Repeat):
                 if command.command_id not in self.answers:
-                    assert isinstance(move, Reply), "nothing was answered that could be repeated"
-                    self.answers[command.command_id] = move.event.sequence
-                    self.row = row
+                    self._answer(command, row, move)
                 return
             self.row = row
             yield
             learned = self._perform(move, command)
             yield
+
+    def _answer(self, command: StepCommand, row: Payment, move: Reply | Repeat) -> None:
+        """Keep the first answer of ``command``: that of the command that it asks about, if there is one."""
+        known = self.answers.get(command.asked_command_id) if isinstance(command, QueryPayment) else None
+        if known is None:
+            assert isinstance(move, Reply), "nothing was answered that could be repeated"
+            assert move.event.command_id in self.claimed, "the answer is kept with a command that came"
+            assert move.event.command_id not in self.answers, "each command is told one thing"
+            known = self.answers[move.event.command_id] = move.event
+            self.row = row
+        self.answers[command.command_id] = known
+
+    def told(self) -> list[Answer]:
+        """What was emitted, without repeats."""
+        return sorted({e.event_id: e for e in self.answers.values()}.values(), key=lambda e: e.sequence)
 
     def _perform(self, move: Move, command: Any) -> Learned:
         match move:
@@ -73,15 +94,14 @@ class _World:
                     return Voided(found["authorization_id"])
                 if found.get("status") == "declined":
                     return Declined(found["code"])
-                return Authorized(found["authorization_id"]) if found else Unheard(key)
+                return _held(effect) if effect else Unheard(key)
             case Void(authorization_id, key):
                 self.book.void(key, authorization_id, NOON)
                 return Voided(authorization_id)
             case _:
                 request = Request(command.workflow_id, command.payment_method, command.amount_minor, "EUR")
                 effect, _ = self.book.authorize(command.command_id, request, NOON)
-                held = effect.authorization_id
-                return Declined(str(effect.code)) if held is None else Authorized(held)
+                return Declined(effect.code) if effect.code else _held(effect)
 
     def held(self) -> set[str]:
         """What the provider still holds."""
@@ -90,47 +110,125 @@ class _World:
         return {str(held) for kind, held in kinds if kind == "authorize"} - given_up
 
 
+def _held(effect: Effect) -> Authorized:
+    lapses = effect.expires_at and datetime.fromisoformat(effect.expires_at)
+    return Authorized(str(effect.authorization_id), lapses or None)
+
+
+HOLD, UNDO, UNDO_AGAIN, QUERY, QUERY_AGAIN = range(5)
+
+
+def _commands(token: str) -> list[StepCommand]:
+    hold = AuthorizePayment(
+        **_common(1), tenant="acme", amount_minor=1250, currency="EUR", payment_method=token
+    )
+    queries = [QueryPayment(**_common(number), asked_command_id=hold.command_id) for number in (4, 5)]
+    return [hold, VoidPayment(**_common(2)), VoidPayment(**_common(3)), *queries]
+
+
+def _interleave(
+    commands: list[StepCommand], copies: list[int], steps: list[tuple[int, bool]], last: list[int]
+) -> _World:
+    """Run the ``copies`` of ``commands`` step by step, each maybe dying after it, and then ``last`` alone."""
+    world = _World()
+    running = [world.deliver(commands[which]) for which in copies]
+    for worker, dies in steps:
+        next(running[worker % len(copies)], None)
+        if dies:  # after the step; its message is delivered to another worker
+            running[worker % len(copies)] = world.deliver(commands[copies[worker % len(copies)]])
+    for which in last:  # every worker is gone; what was not acknowledged comes again
+        for _ in world.deliver(commands[which]):
+            pass
+    return world
+
+
+def _check(world: _World, commands: list[StepCommand], came: int) -> None:
+    """Each key acted once, each command that came was told one thing, and the events are numbered densely."""
+    assert world.row is not None
+    assert len(world.answers) == came
+    told = world.told()
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    assert world.row.sequence == len(told)
+    assert len({event.command_id for event in told}) == len(told)
+    about = world.answers.get(commands[HOLD].command_id)
+    for query in commands[QUERY:]:
+        answer = world.answers.get(query.command_id)
+        assert answer is None or answer.command_id == query.command_id or answer is about
+    keys = [effect.key for effect in world.book.effects]
+    assert len(keys) == len(set(keys))
+
+
 # A hold that is made after the void has looked for it.
 _LATE = [(0, False), *[(2, False)] * 3, (0, False)]
 # The same by a copy that dies, after another copy was answered.
 _LATE_AND_DEAD = [(0, False), *[(2, False)] * 3, *[(1, False)] * 3, (0, True)]
+# A query that finds the hold of a copy that died, which comes again.
+_FOUND = [(0, False), (0, True), *[(5, False)] * 3, *[(0, False)] * 3]
+# A query that looks before the hold is made, and is told of it after.
+_TOO_SOON = [(0, False), *[(5, False)] * 2, (0, False), (0, False), (5, False)]
 
-
-@settings(max_examples=300, deadline=None)
-@given(
-    token=st.sampled_from(["pay_ok", "pay_declined"]),
-    steps=st.lists(
-        st.tuples(st.integers(0, 4), st.sampled_from([False, False, False, True])), min_size=5, max_size=40
-    ),
+_steps = st.lists(
+    st.tuples(st.integers(0, 7), st.sampled_from([False, False, False, True])), min_size=5, max_size=50
 )
-@example(token="pay_ok", steps=_LATE)
-@example(token="pay_ok", steps=_LATE_AND_DEAD)
-def test_money_is_right_whatever_interleaves_and_dies(token: str, steps: list[tuple[int, bool]]) -> None:
-    """Two copies of an authorization and of its void, and a second void, each dying anywhere and often.
 
-    Once every command was carried out to its end, nothing is held, each key acted once, and the answers
-    number the stream without a gap.
+
+@settings(max_examples=400, deadline=None)
+@given(
+    token=st.sampled_from(["pay_ok", "pay_declined", "pay_expires_60"]),
+    steps=_steps,
+    last=st.permutations(range(5)),
+)
+@example(token="pay_ok", steps=_LATE, last=[*range(5)])
+@example(token="pay_ok", steps=_LATE_AND_DEAD, last=[*range(5)])
+@example(token="pay_ok", steps=_FOUND, last=[*range(5)])
+@example(token="pay_ok", steps=_TOO_SOON, last=[*range(5)])
+def test_money_is_right_whatever_interleaves_and_dies(
+    token: str, steps: list[tuple[int, bool]], last: list[int]
+) -> None:
+    """Copies of an authorization, of queries about it and of its void, each dying anywhere and often.
+
+    Once every command was carried out to its end, nothing is held, each key acted once, each command was
+    told one thing, and the answers number the stream without a gap.
     """
-    world = _World()
-    hold = AuthorizePayment(
-        **_common(1), tenant="acme", amount_minor=1250, currency="EUR", payment_method=token
-    )
-    undo, undo_again = VoidPayment(**_common(2)), VoidPayment(**_common(3))
-    commands: list[StepCommand] = [hold, hold, undo, undo, undo_again]
-    running = [world.deliver(command) for command in commands]
-    for worker, dies in steps:
-        next(running[worker], None)
-        if dies:  # after the step; its message is delivered to another worker
-            running[worker] = world.deliver(commands[worker])
+    commands = _commands(token)
+    copies = [HOLD, HOLD, UNDO, UNDO, UNDO_AGAIN, QUERY, QUERY, QUERY_AGAIN]
+    world = _interleave(commands, copies, steps, last)
 
-    for command in (hold, undo, undo_again):  # every worker is gone; what was not acknowledged comes again
-        for _ in world.deliver(command):
-            pass
-
+    _check(world, commands, came=5)
     assert world.row is not None
     assert world.row.state == State.VOIDED
     assert not world.held()
-    assert sorted(world.answers.values()) == [1, 2, 3]
-    assert world.row.sequence == 3
-    keys = [effect.key for effect in world.book.effects]
-    assert len(keys) == len(set(keys))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    token=st.sampled_from(["pay_ok", "pay_declined", "pay_expires_60"]),
+    steps=_steps,
+    last=st.permutations([HOLD, QUERY, QUERY_AGAIN]),
+)
+@example(token="pay_ok", steps=[(0, False), (0, True), *[(2, False)] * 3], last=[HOLD, QUERY, QUERY_AGAIN])
+def test_what_a_query_says_is_what_the_authorization_says(
+    token: str, steps: list[tuple[int, bool]], last: list[int]
+) -> None:
+    """Copies of an authorization and of queries about it, none voided: the amount is held once, and so told.
+
+    A query that comes after all of them is told the same, and nothing new.
+    """
+    commands = _commands(token)
+    world = _interleave(commands, [HOLD, HOLD, QUERY, QUERY, QUERY_AGAIN], steps, last)
+    after = QueryPayment(**_common(6), asked_command_id=commands[HOLD].command_id)
+    for _ in world.deliver(after):
+        pass
+
+    _check(world, commands, came=4)
+    assert world.row is not None
+    told = world.answers[commands[HOLD].command_id]
+    assert world.answers[after.command_id] is told
+    if token == "pay_declined":
+        assert isinstance(told, PaymentDeclined)
+        assert not world.held()
+        return
+    assert isinstance(told, PaymentAuthorized)
+    assert world.held() == {told.authorization_id}
+    assert told.expires_at == (NOON + timedelta(seconds=60) if token == "pay_expires_60" else None)
+    assert (world.row.state, world.row.expires_at) == (State.AUTHORIZED, told.expires_at)
