@@ -16,6 +16,7 @@ from fulcrum.saga.messages import (
     AuthorizePayment,
     Command,
     Line,
+    QueryPayment,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
@@ -69,6 +70,13 @@ def authorize(
         currency="EUR",
         payment_method=token,
     )
+
+
+def query(workflow: str, attempt: int = 1, number: int = 1) -> QueryPayment:
+    """Ask what became of an authorization."""
+    asked = authorize(workflow, attempt=attempt).command_id
+    common = _step(workflow, "authorize_payment", "QueryPayment", attempt)
+    return QueryPayment(**{**common, "command_id": identity.query_id(asked, number)}, asked_command_id=asked)
 
 
 def void(workflow: str, attempt: int = 1) -> VoidPayment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -67,6 +68,18 @@ async def test_holds_refusals_and_voids_are_read_and_found_by_their_keys(url: st
     assert isinstance(held, Authorized)
     assert (refused, voided) == (Declined("insufficient_funds"), Voided(held.authorization_id))
     assert found == [held, refused, voided, None]
+
+
+async def test_time_at_which_a_hold_lapses_is_read_and_found_by_its_key(url: str) -> None:
+    """As an aware time, which an answer now and a look-up later both tell."""
+    key, before = str(uuid4()), datetime.now(UTC)
+    async with client(url) as provider:
+        held = await hold(provider, "pay_expires_90", key)
+        found = await provider.outcome_of(key)
+
+    assert held.expires_at is not None
+    assert before <= held.expires_at - timedelta(seconds=90) <= datetime.now(UTC)
+    assert found == held
 
 
 @pytest.mark.parametrize(("token", "acted"), [("pay_timeout_ok", True), ("pay_timeout_no", False)])
@@ -136,6 +149,9 @@ async def test_a_connection_lost_after_sending_is_unknown() -> None:
             await hold(provider)
 
 
+_LAPSES = b'{"status": "authorized", "authorization_id": "auth_1", "expires_at": %s}'
+
+
 @pytest.mark.parametrize(
     ("head", "body", "error"),
     [
@@ -143,11 +159,14 @@ async def test_a_connection_lost_after_sending_is_unknown() -> None:
         (b"429 Too Many Requests", b'{"code": "slow_down"}', OutcomeUnknown),
         (b"201 Created", b'{"status": "authorized"}', Rejected),
         (b"201 Created", b"[]", Rejected),
+        (b"201 Created", _LAPSES % b'"tomorrow"', Rejected),
+        (b"201 Created", _LAPSES % b'"2026-03-01T12:00:00"', Rejected),
+        (b"201 Created", _LAPSES % b"1772366400", Rejected),
         (b"401 Unauthorized", b'{"code": "no_key"}', Rejected),
     ],
 )
 async def test_an_odd_answer_is_one_of_three(head: bytes, body: bytes, error: type[Exception]) -> None:
-    """A gateway that answers for it, a limit, a body without its id: later, unknown, or never."""
+    """A gateway that answers for it, a limit, a body without its id or with no proper time in it."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -53,6 +53,7 @@ _DO = Reaction()
         ("pay_flaky_0", [_DO]),
         ("pay_slow_250", [Reaction(delay=0.25), Reaction(delay=0.25)]),
         ("pay_flaky_", [_DO]),
+        ("pay_expires_60", [_DO, _DO]),
     ],
 )
 def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]) -> None:
@@ -68,10 +69,12 @@ def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]
         ("pay_timeout_no", None),
         ("pay_flaky_3", None),
         ("pay_slow_10", None),
+        ("pay_expires_60", None),
         ("pay_declined", "card_declined"),
         ("pay_insufficient", "insufficient_funds"),
         ("pay_flaky_", "invalid_payment_method"),
         ("pay_slow_1x", "invalid_payment_method"),
+        ("pay_expires_", "invalid_payment_method"),
         ("pay_slow_1234567", "invalid_payment_method"),
         ("4111111111111111", "invalid_payment_method"),
         ("", "invalid_payment_method"),
@@ -140,6 +143,19 @@ def test_key_used_for_another_request_is_an_error(other: Request) -> None:
         book.authorize("key 1", other, NOON)
 
 
+def test_hold_that_lapses_says_when() -> None:
+    """The time is counted from the hold, and a repeat or a look-up later says the same."""
+    book = Book()
+    effect, _ = book.authorize("key 1", wanted("pay_expires_90"), NOON)
+    again, _ = book.authorize("key 1", wanted("pay_expires_90"), NOON + timedelta(seconds=30))
+    assert again is book.operation("key 1") is effect
+    assert authorization_body(effect) == {
+        "status": "authorized",
+        "authorization_id": effect.authorization_id,
+        "expires_at": "2026-03-01T12:01:30+00:00",
+    }
+
+
 # --- voids and captures ---------------------------------------------------------------------------
 
 
@@ -165,6 +181,23 @@ def test_what_was_captured_cannot_be_voided_nor_the_reverse() -> None:
         book.void("void 1", first, NOON)
     with pytest.raises(WrongState, match="is voided"):
         book.capture("capture 2", second, NOON)
+
+
+def test_what_lapsed_can_be_voided_and_not_captured() -> None:
+    """To give up what is gone is no mistake; to take it is."""
+    book = Book()
+    for number, due in enumerate([89, 90], start=1):
+        effect, _ = book.authorize(f"key {number}", wanted("pay_expires_90"), NOON)
+        held, then = str(effect.authorization_id), NOON + timedelta(seconds=due)
+        if due < 90:
+            assert book.capture("capture", held, then)[0].kind == "capture"
+            continue
+        with pytest.raises(WrongState, match=r"lapsed at 2026-03-01T12:01:30\+00:00"):
+            book.capture("too late", held, then)
+        assert authorization_body(book.void("void", held, then)[0]) == {
+            "status": "voided",
+            "authorization_id": held,
+        }
 
 
 def test_what_was_never_held_cannot_be_voided() -> None:
