@@ -56,6 +56,14 @@ class Settings(BaseSettings):
     run_retention: float = Field(
         604800.0, gt=0, description="Seconds for which a finished run stays in the orchestrator's table."
     )
+    reconcile_interval: float = Field(
+        10.0, gt=0, description="Seconds between looks for accepted intents whose workflow has not started."
+    )
+    reconcile_grace: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds an accepted intent may take to start before it is sent again, at first.",
+    )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
 

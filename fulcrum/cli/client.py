@@ -66,9 +66,11 @@ class Client:
         given = {name: str(value) for name, value in query.items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(given)}" if given else path).body
 
-    def post(self, path: str, body: object, key: str | None = None) -> Reply:
-        """POST ``body`` as JSON, under ``key`` as the Idempotency-Key."""
-        return self._request("POST", path, json.dumps(body), {"Idempotency-Key": key} if key else {})
+    def post(self, path: str, body: object, key: str | None = None, actor: str | None = None) -> Reply:
+        """POST ``body`` as JSON, under ``key`` as the Idempotency-Key, in the name of ``actor``."""
+        given = {"Idempotency-Key": key, "X-Actor": actor}
+        headers = {name: value for name, value in given.items() if value}
+        return self._request("POST", path, json.dumps(body), headers)
 
     def _request(
         self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None

@@ -1,7 +1,8 @@
-"""``fulcrum wf``: start workflows and see what becomes of them."""
+"""``fulcrum wf``: start workflows, see what becomes of them, and cancel them."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 import time
@@ -116,6 +117,37 @@ def start(
         show_line(reply.body)
 
 
+@app.command("cancel")
+def cancel(
+    workflow_id: WorkflowId,
+    reason: Annotated[str, typer.Option(help="Why; the timeline shows it.")],
+    actor: Annotated[
+        str | None, typer.Option(help="Who asks; the user of this terminal if not given.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Repeating a key asks for nothing new; without one a new one is made.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Undo a workflow: what was done is compensated in reverse order. Not once it is completed."""
+    reply = Client().post(
+        f"/v1/workflows/{segment(workflow_id)}/cancel",
+        {"reason": reason},
+        idempotency_key or str(uuid4()),
+        actor or getpass.getuser(),
+    )
+    if output is Output.TABLE:
+        _print(workflow_id, _state(reply.body), reply.body["reason"] or "")
+    elif output is Output.JSON:
+        show_json(reply.body)
+    else:
+        show_line(reply.body)
+    if not reply.body["decided"]:
+        note(f"stored, but not decided upon yet: `fulcrum wf show {workflow_id} --follow`")
+    elif reply.body["event_id"] is None:
+        note("it was being undone already: nothing new was asked for")
+
+
 @app.command("watch")
 def watch(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
@@ -199,13 +231,17 @@ def _show_head(workflow: Mapping[str, Any]) -> None:
     if workflow["reason"]:
         _print("reason", workflow["reason"])
     for step in workflow["steps"]:
-        _print("step", f"{step['name']:<20}", step["status"], step["reason"] or "")
+        late = f"late {step['late']}x" if step.get("late") else ""
+        _print("step", f"{step['name']:<20}", step["status"], step["reason"] or late)
     _print("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
 
 
 def _show_entry(entry: Mapping[str, Any]) -> None:
     issued = ", ".join(_command(command) for command in entry["commands"])
     told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
+    if actor := entry["cause"].get("actor"):
+        # The reason is that of the run: one whose request was ignored did not give it.
+        told = f"by {actor}; {told}" if entry["ignored"] else f"by {actor}, {entry['reason']}; {told}"
     _print(f"{entry['version']:>3}", clock(entry["at"]), f"{entry['cause']['type']:<18}", _state(entry), told)
 
 

@@ -115,6 +115,8 @@ def _step(step: StepView) -> dict[str, Any]:
         "deadline_at": _optional(step.deadline_at),
         "finished_at": _optional(step.finished_at),
         "reason": step.reason,
+        "late": step.late,
+        "expires_at": _optional(step.expires_at),
     }
 
 
@@ -142,6 +144,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "topic": cause.topic,
         "partition": cause.partition,
         "offset": cause.offset,
+        "actor": cause.actor,
     }
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.readmodel.projection import EntryRow, RunRow, timestamp, to_json
 from fulcrum.readmodel.relations import stock, timeline, workflow_runs
 from fulcrum.readmodel.view import View
-from fulcrum.store.database import Database
+from fulcrum.store.database import Database, Transaction
+from fulcrum.store.relations import uuid_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,15 @@ class Position:
 
     started_at: datetime
     workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The decision that one event caused; ``ignored`` says why it changed nothing."""
+
+    version: int
+    status: str
+    ignored: str | None
 
 
 async def find_run(db: Database, workflow_id: str) -> View | None:
@@ -39,6 +50,17 @@ async def find_run(db: Database, workflow_id: str) -> View | None:
         run=to_json(cast("RunRow", _plain(run))),
         entries={row["version"]: to_json(cast("EntryRow", _plain(row))) for row in entries},
     )
+
+
+async def find_decision(db: Database, workflow_id: str, event_id: str) -> Answered | None:
+    """What the workflow decided upon one event, or None when that is not projected."""
+    row = await db.one(_DECISION, {"workflow_id": workflow_id, "event_id": event_id})
+    return None if row is None else Answered(**row)
+
+
+async def find_started(tx: Transaction, workflow_ids: Sequence[str]) -> set[str]:
+    """Which of the workflows are projected."""
+    return {row["workflow_id"] for row in await tx.all(_STARTED, {"workflow_ids": list(workflow_ids)})}
 
 
 async def page_of_runs(
@@ -69,6 +91,18 @@ _TIMELINE = (
     select(*(c for c in timeline.columns if c.name != "workflow_id"))
     .where(timeline.c.workflow_id == bindparam("workflow_id"))
     .order_by(timeline.c.version)
+)
+_DECISION = (
+    select(timeline.c.version, timeline.c.status, timeline.c.ignored)
+    .where(
+        timeline.c.workflow_id == bindparam("workflow_id"),
+        timeline.c.cause["event_id"].astext == bindparam("event_id"),
+    )
+    .order_by(timeline.c.version)
+    .limit(1)
+)
+_STARTED = select(workflow_runs.c.workflow_id).where(
+    workflow_runs.c.workflow_id == bindparam("workflow_ids", type_=ARRAY(uuid_column())).any_()
 )
 _SUMMARY = tuple(c for c in workflow_runs.columns if c.name not in ("lines", "steps"))
 _STOCK = select(stock).where(stock.c.sku == bindparam("sku"))

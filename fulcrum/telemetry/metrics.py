@@ -24,6 +24,10 @@ intents_accepted = Counter(
     "fulcrum_intents_accepted", "Intents stored, repeats not counted.", ("definition",)
 )
 
+intents_reconciled = Counter(
+    "fulcrum_intents_reconciled", "Intents whose events were sent again because no workflow had started."
+)
+
 # --- commands -------------------------------------------------------------------------------------
 
 commands_published = Counter(

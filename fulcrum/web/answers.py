@@ -46,6 +46,10 @@ class Step(Shape):
     finished_at: datetime | None
     reason: str | None
     """Why it was refused."""
+    late: int = 0
+    """How many deadlines passed since it was asked."""
+    expires_at: datetime | None = None
+    """When what it holds lapses; null when it does not."""
 
 
 class Cause(Shape):
@@ -59,6 +63,8 @@ class Cause(Shape):
     topic: str
     partition: int
     offset: int
+    actor: str | None = None
+    """Who asked for it; null when nobody did."""
 
 
 class Command(Shape):
@@ -124,6 +130,21 @@ class Workflow(WorkflowSummary):
     steps: list[Step]
     timeline: list[Entry]
     freshness: Freshness
+
+
+class Cancellation(Shape):
+    """The workflow is undone, or will be: what is known of it."""
+
+    workflow_id: str
+    event_id: str | None
+    """The event of the timeline by which it was asked; null when the workflow was being undone already."""
+    status: str
+    """compensating, needs_attention or cancelled; accepted or running while ``decided`` is false."""
+    version: int
+    reason: str | None
+    """Why it is undone: another reason when something else came first."""
+    decided: bool
+    """False when no decision was seen within 2 s: the request is stored; read on at ``Location``."""
 
 
 class WorkflowPage(Shape):

@@ -1,4 +1,4 @@
-"""The intake role: one HTTP server, and the relay that carries its outbox to Kafka."""
+"""The intake role: one HTTP server, the relay that carries its outbox to Kafka, and the reconciler."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fulcrum.telemetry.health import add_health_routes
 from fulcrum.web.middleware import explain, observe
 from fulcrum.web.openapi import document
 from fulcrum.web.operation import BODY_MOST, JSON
+from fulcrum.web.reconciler import Reconciler
 from fulcrum.web.relations import INTAKE
 from fulcrum.web.routes import ROUTES
 from fulcrum.web.services import Services
@@ -61,7 +62,8 @@ async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
         if await _before(stop, services.open()):
             async with _relaying(settings, services) as relay:
                 log.info("intake.ready")
-                await _before(stop, relay)
+                async with _reconciling(settings, services):
+                    await _before(stop, relay)
                 await runner.cleanup()
     finally:
         watch.cancel()
@@ -113,6 +115,18 @@ async def _relaying(settings: Settings, services: Services) -> AsyncIterator[asy
         stop.set()
         await asyncio.wait((task,))
         await producer.close()
+
+
+@asynccontextmanager
+async def _reconciling(settings: Settings, services: Services) -> AsyncIterator[None]:
+    """Look after accepted intents meanwhile; at the end the round under way is finished."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(Reconciler(services.db, settings, services.stream).run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait((task,))
 
 
 def _record(row: OutboxRow) -> Record:

@@ -48,7 +48,8 @@ Sku = Annotated[
     ),
 ]
 #: A name that the client gave to something of its own.
-Reference = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,126}[!-~])?$")]
+REFERENCE_PATTERN = r"^[!-~]([ -~]{0,126}[!-~])?$"
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
 Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN), Field(json_schema_extra={"format": "uuid"})]
 Cursor = Annotated[
     str,
@@ -56,6 +57,10 @@ Cursor = Annotated[
     Field(description="The next_cursor of the page before; nothing else is a cursor."),
 ]
 Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on a page.")]
+
+
+#: One line in any language: no control characters, and no blank at either end.
+_PLAIN = r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$"
 
 
 class Body(BaseModel):
@@ -147,6 +152,19 @@ class OperatorBody(Body):
         str,
         StringConstraints(pattern=r"^[!-~]([ -~]{0,498}[!-~])?$"),
         Field(description="Why.", examples=["the provider is back"]),
+    ]
+
+
+class CancelBody(Body):
+    """Why a workflow is to be undone."""
+
+    reason: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=500, pattern=_PLAIN),
+        Field(
+            description="Why: one line, without blanks around it. Kept with the workflow.",
+            examples=["the customer called it off"],
+        ),
     ]
 
 

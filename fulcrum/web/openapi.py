@@ -13,7 +13,8 @@ from pydantic.json_schema import models_json_schema
 import fulcrum
 from fulcrum.web import problem
 from fulcrum.web.answers import Problem
-from fulcrum.web.operation import JSON, KEY_HEADER, KEY_PATTERN, Operation
+from fulcrum.web.bodies import REFERENCE_PATTERN
+from fulcrum.web.operation import ACTOR_HEADER, JSON, KEY_HEADER, KEY_PATTERN, Operation
 
 _REF = "#/components/schemas/{model}"
 #: Problems that any operation may answer with.
@@ -84,14 +85,26 @@ def _parameters(row: Operation) -> list[dict[str, Any]]:
             {
                 "name": KEY_HEADER,
                 "in": "header",
-                "required": True,
-                "description": "A new one for each new request. A repeat gets the first answer again.",
+                "required": not row.key_optional,
+                "description": _KEY_OPTIONAL if row.key_optional else _KEY,
                 "schema": {"type": "string", "pattern": KEY_PATTERN},
             }
         )
         parameters.append(dict(_CORRELATION))
+    if row.acted:
+        parameters.append(dict(_ACTOR))
     return parameters
 
+
+_KEY = "A new one for each new request. A repeat gets the first answer again."
+_KEY_OPTIONAL = "A new one for each new request. Without one, the same actor with the same body is a repeat."
+_ACTOR: Mapping[str, Any] = {
+    "name": ACTOR_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Who asks, as the timeline will show it. Without it: the intent's tenant.",
+    "schema": {"type": "string", "pattern": REFERENCE_PATTERN},
+}
 
 _CORRELATION: Mapping[str, Any] = {
     "name": "X-Correlation-Id",

@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from fulcrum.web import problem
-from fulcrum.web.bodies import Body, Parameters
+from fulcrum.web.bodies import REFERENCE_PATTERN, Body, Parameters
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.services import Services
 
@@ -25,6 +25,8 @@ BODY_MOST = 64 * 1024
 KEY_HEADER = "Idempotency-Key"
 KEY_PATTERN = r"^[ -~]{1,255}$"
 _KEY = re.compile(KEY_PATTERN + r"(?<!\n)")
+ACTOR_HEADER = "X-Actor"
+_ACTOR = re.compile(REFERENCE_PATTERN + r"(?<!\n)")
 
 
 @dataclass(slots=True)
@@ -50,14 +52,19 @@ class Answer:
         return web.Response(text=text, status=self.status, content_type=JSON, headers=self.headers)
 
 
-#: ``await handler(services, call, path=..., query=..., body=..., key=...)``, with what the operation has.
+#: ``await handler(services, call, path=..., query=..., body=..., key=..., actor=...)``, with what the
+#: operation has.
 Handler = Callable[..., Awaitable[Answer]]
 CALL = web.RequestKey("call", Call)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path: what it takes, what it answers, and the problems it may answer with."""
+    """One method of one path: what it takes, what it answers, and the problems it may answer with.
+
+    A ``keyed`` one takes an ``Idempotency-Key``, which may be missing if ``key_optional``; an ``acted`` one
+    takes the name of who asks.
+    """
 
     method: str
     path: str
@@ -68,6 +75,8 @@ class Operation:
     query_model: type[Parameters] | None = None
     body_model: type[Body] | None = None
     keyed: bool = False
+    key_optional: bool = False
+    acted: bool = False
 
     @cached_property
     def summary(self) -> str:
@@ -101,7 +110,9 @@ class Operation:
         if self.query_model is not None:
             arguments["query"] = _parameters(self.query_model, _single(request))
         if self.keyed:
-            arguments["key"] = _key(request)
+            arguments["key"] = _key(request, self.key_optional)
+        if self.acted:
+            arguments["actor"] = _actor(request)
         if self.body_model is not None:
             arguments["body"] = await _body(self.body_model, request)
         return arguments
@@ -125,8 +136,10 @@ def _single(request: web.Request) -> dict[str, str]:
     return given
 
 
-def _key(request: web.Request) -> str:
+def _key(request: web.Request, optional: bool) -> str | None:
     values = request.headers.getall(KEY_HEADER, [])
+    if not values and optional:
+        return None
     if not values:
         detail = f"{KEY_HEADER} is missing; send a new one with each new request."
     elif len(values) > 1:
@@ -136,6 +149,16 @@ def _key(request: web.Request) -> str:
     else:
         return values[0]
     raise Problem("idempotency-key", detail, [FieldError("header", KEY_HEADER, detail)])
+
+
+def _actor(request: web.Request) -> str | None:
+    values = request.headers.getall(ACTOR_HEADER, [])
+    if not values:
+        return None
+    if len(values) == 1 and _ACTOR.match(values[0]):
+        return values[0]
+    detail = f"{ACTOR_HEADER} cannot be used; send it once, with 1 to 128 printable ASCII characters."
+    raise Problem("invalid-parameter", detail, [FieldError("header", ACTOR_HEADER, detail)])
 
 
 async def _body(model: type[Body], request: web.Request) -> Body:

@@ -38,7 +38,9 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "malformed-json": Kind(400, "The body is not JSON", "Send one JSON object, encoded as UTF-8."),
     "invalid-parameter": Kind(
-        400, "A parameter cannot be used", "Correct the parameters of the path or query that `errors` names."
+        400,
+        "A parameter cannot be used",
+        "Correct what `errors` names: a parameter of path or query, or a header.",
     ),
     "idempotency-key": Kind(
         400,
@@ -51,6 +53,11 @@ KINDS: Mapping[str, Kind] = {
         409,
         "The Idempotency-Key belongs to another body",
         "Repeat a request with its own body, or send another request under a new key.",
+    ),
+    "already-completed": Kind(
+        409,
+        "The workflow is completed",
+        "Nothing is undone any more; handle it as a return of what was delivered.",
     ),
     "conflict": Kind(409, "What is there already does not allow this", "Read it again and decide anew."),
     "body-too-large": Kind(413, "The body is too large", "Send at most 64 KiB."),

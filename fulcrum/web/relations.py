@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
 from sqlalchemy.dialects.postgresql import BYTEA, JSON
 
 from fulcrum.store.relations import METADATA, messaging, time_column, uuid_column
 
 INTAKE = messaging("intake")
 
-#: Accepted intents. The key is computed from tenant and ``Idempotency-Key``.
+#: Accepted intents. The key is computed from tenant and ``Idempotency-Key``. ``last_sequence`` counts the
+#: events on the workflow's stream; ``check_at`` is None once the workflow was seen to have started.
 intents = Table(
     "intents",
     METADATA,
@@ -27,6 +28,23 @@ intents = Table(
     Column("definition", Text),
     Column("correlation_id", Text),
     Column("accepted_at", time_column()),
+    Column("last_sequence", BigInteger),
+    Column("check_at", time_column()),
+    Column("repairs", Integer),
+    schema="intake",
+)
+
+#: Requests to cancel, each with its number on the stream of the workflow.
+cancellations = Table(
+    "cancellations",
+    METADATA,
+    Column("workflow_id", uuid_column(), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("event_id", uuid_column()),
+    Column("reason", Text),
+    Column("actor", Text),
+    Column("correlation_id", Text),
+    Column("requested_at", time_column()),
     schema="intake",
 )
 

@@ -6,6 +6,7 @@ Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz``
 from __future__ import annotations
 
 from fulcrum.web import answers, bodies
+from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.intents import create_intent
 from fulcrum.web.operation import Operation
@@ -29,6 +30,12 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),
         path_model=bodies.WorkflowPath, query_model=bodies.WorkflowQuery,
+    ),
+    Operation(
+        "POST", "/v1/workflows/{workflow_id}/cancel", cancel_workflow, {202: answers.Cancellation},
+        (*_PATH, *_BODY, "idempotency-key", "key-reused", "already-completed"),
+        path_model=bodies.WorkflowPath, body_model=bodies.CancelBody,
+        keyed=True, key_optional=True, acted=True,
     ),
     Operation(
         "GET", "/v1/stock/{sku}", show_stock, {200: answers.Stock}, _PATH,

@@ -11,11 +11,12 @@ import asyncio
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
 from fulcrum.readmodel.cache import Cache
-from fulcrum.saga.messages import IntentCreated, ReceiveStock
+from fulcrum.saga.messages import CancelRequested, IntentCreated, ReceiveStock
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import require_current
 from fulcrum.telemetry.startup import patiently
+from fulcrum.web.stream import IntakeStream
 from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
@@ -49,6 +50,11 @@ class Services:
         if self._codec is None:
             raise Unavailable("The schema registry does not answer yet; repeat the request shortly")
         return self._codec
+
+    @property
+    def stream(self) -> IntakeStream:
+        """Intake's own events; Unavailable until the registry was there once."""
+        return IntakeStream(self.topics, self.codec)
 
     async def publisher(self) -> CommandPublisher:
         """RabbitMQ, connected when first needed; Unavailable when it does not answer in time."""
@@ -100,4 +106,4 @@ class Services:
         return db
 
     async def _open_codec(self) -> Codec:
-        return await open_codec(self.settings, (IntentCreated, ReceiveStock))
+        return await open_codec(self.settings, (IntentCreated, CancelRequested, ReceiveStock))

@@ -14,11 +14,12 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import ReceiveStock
 from fulcrum.web.answers import ReceiptAccepted, Stock
 from fulcrum.web.bodies import ReceiptBody, SkuPath
-from fulcrum.web.intents import REPLAYED, SOURCE, find_first, refuse_other_body
+from fulcrum.web.intents import REPLAYED, find_first, refuse_other_body
 from fulcrum.web.operation import Answer, Call
 from fulcrum.web.problem import Problem
 from fulcrum.web.relations import receipts
 from fulcrum.web.services import Services
+from fulcrum.web.stream import SOURCE
 from fulcrum.wire.headers import Envelope
 
 log = structlog.get_logger()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +23,8 @@ from fulcrum.web.operation import Answer, Call
 from fulcrum.web.problem import RETRY_AFTER, FieldError, Problem
 from fulcrum.web.relations import intents
 from fulcrum.web.services import Services
+from fulcrum.web.waiting import look_until
 
-#: How long a client may wait for its own write, and how often is looked meanwhile (seconds).
-WAIT_MOST = 2.0
-_LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
 _INTENT = select(intents).where(intents.c.workflow_id == bindparam("workflow_id"))
 
 
@@ -41,20 +37,17 @@ async def show_workflow(
     status ``accepted``.
     """
     call.workflow_id = path.workflow_id
-    deadline = time.monotonic() + WAIT_MOST
-    pause = _LOOK_FIRST
-    while True:
-        view, freshness = await _find(services, path.workflow_id, query.min_version)
-        if view.version >= query.min_version:
-            return Answer(answer(view, freshness))
-        if time.monotonic() + pause > deadline:
-            raise Problem(
-                "not-yet",
-                f"The workflow is at version {view.version}, not yet at min_version={query.min_version}.",
-                headers={"Retry-After": str(RETRY_AFTER)},
-            )
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LOOK_LAST)
+    view, freshness = await look_until(
+        lambda: find_view(services, path.workflow_id, query.min_version),
+        lambda found: found[0].version >= query.min_version,
+    )
+    if view.version < query.min_version:
+        raise Problem(
+            "not-yet",
+            f"The workflow is at version {view.version}, not yet at min_version={query.min_version}.",
+            headers={"Retry-After": str(RETRY_AFTER)},
+        )
+    return Answer(answer(view, freshness))
 
 
 async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuery) -> Answer:
@@ -73,7 +66,7 @@ async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuer
     return Answer(WorkflowPage(items=items, next_cursor=_cursor(items[-1]) if more else None))
 
 
-async def _find(services: Services, workflow_id: str, min_version: int) -> tuple[View, Freshness]:
+async def find_view(services: Services, workflow_id: str, min_version: int) -> tuple[View, Freshness]:
     """The newest view that can be had now; Problem when there is none."""
     cached = await services.cache.get(workflow_id)
     if cached is not None and cached.view.version >= min_version:
@@ -115,9 +108,9 @@ def accepted_view(intent: Mapping[str, Any]) -> View:
 
 def _pending(definition: str) -> list[dict[str, Any]]:
     known = DEFINITIONS.get(definition)
-    nothing = dict.fromkeys(("command_id", "deadline_at", "finished_at", "reason"))
+    nothing = dict.fromkeys(("command_id", "deadline_at", "finished_at", "reason", "expires_at"))
     return [
-        {"name": step.name, "status": str(StepStatus.PENDING), "attempt": 0, **nothing}
+        {"name": step.name, "status": str(StepStatus.PENDING), "attempt": 0, "late": 0, **nothing}
         for step in (known.steps if known else ())
     ]
 

@@ -83,7 +83,9 @@ def test_row_and_handler_agree(row: Operation) -> None:
     declared = {"path": row.path_model, "query": row.query_model, "body": row.body_model}
     expected = {name: model.__name__ for name, model in declared.items() if model is not None}
     if row.keyed:
-        expected["key"] = "str"
+        expected["key"] = "str | None" if row.key_optional else "str"
+    if row.acted:
+        expected["actor"] = "str | None"
     taken = {
         name: parameter.annotation
         for name, parameter in inspect.signature(row.handler).parameters.items()
@@ -122,8 +124,25 @@ def test_optional_parameters_are_never_null() -> None:
 def test_bodies_refuse_unknown_fields() -> None:
     """What the server refuses, the document forbids."""
     schemas = DOCUMENT["components"]["schemas"]
-    for model in (bodies.IntentBody, bodies.LineBody, bodies.ReceiptBody, bodies.OperatorBody):
+    models = (
+        bodies.IntentBody,
+        bodies.LineBody,
+        bodies.ReceiptBody,
+        bodies.OperatorBody,
+        bodies.CancelBody,
+    )
+    for model in models:
         assert schemas[model.__name__]["additionalProperties"] is False
+
+
+def test_who_cancels_and_why_is_documented() -> None:
+    """The reason's bounds are in the document; key and actor are headers that may be left out."""
+    reason = DOCUMENT["components"]["schemas"]["CancelBody"]["properties"]["reason"]
+    assert (reason["minLength"], reason["maxLength"]) == (1, 500)
+    cancel = DOCUMENT["paths"]["/v1/workflows/{workflow_id}/cancel"]["post"]
+    headers = {p["name"]: p.get("required", False) for p in cancel["parameters"] if p["in"] == "header"}
+    assert headers == {"Idempotency-Key": False, "X-Actor": False, "X-Correlation-Id": False}
+    assert "already-completed" in cancel["responses"]["409"]["description"]
 
 
 def test_bounds_are_documented() -> None:

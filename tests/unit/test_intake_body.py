@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.web import problem
-from fulcrum.web.bodies import LARGEST, IntentBody, ReceiptBody, WorkflowPath, WorkflowsQuery
+from fulcrum.web.bodies import LARGEST, CancelBody, IntentBody, ReceiptBody, WorkflowPath, WorkflowsQuery
 
 
 def intent(**changes: Any) -> dict[str, Any]:
@@ -165,3 +165,27 @@ def test_query_is_converted_and_checked() -> None:
     ):
         with pytest.raises(ValidationError):
             WorkflowsQuery.model_validate(bad)
+
+
+@pytest.mark.parametrize("reason", ["x", "the customer called it off", "Kundin rief an: zurück", "x" * 500])
+def test_reason_to_cancel_is_one_line_in_any_language(reason: str) -> None:
+    """What a person writes on one line is kept as it is."""
+    assert CancelBody.model_validate_json(json.dumps({"reason": reason})).reason == reason
+
+
+@pytest.mark.parametrize(
+    "reason", ["", " ", " x", "x ", "x\n", "a\nb", "a\x00b", "\u00a0x", "x" * 501, 1, None]
+)
+def test_reason_that_says_nothing_or_too_much_is_refused(reason: object) -> None:
+    """No empty reason, no control characters, no blanks around it, no more than 500 characters."""
+    with pytest.raises(ValidationError) as caught:
+        CancelBody.model_validate_json(json.dumps({"reason": reason}))
+    (fault,) = problem.from_body(caught.value).errors
+    assert (fault.where, fault.name) == ("pointer", "#/reason")
+
+
+def test_missing_reason_to_cancel_is_named() -> None:
+    """Nobody cancels without saying why."""
+    with pytest.raises(ValidationError) as caught:
+        CancelBody.model_validate_json("{}")
+    assert problem.from_body(caught.value).errors[0].detail == "reason is missing; add it."

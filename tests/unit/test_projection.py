@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from decisions import NOON, WORKFLOW, decision
+from decisions import NOON, WORKFLOW, decision, step
 
 from fulcrum.readmodel.projection import project, timestamp, to_json
 from fulcrum.readmodel.view import Freshness, View, answer
 from fulcrum.saga.messages import IssuedCommand
+from fulcrum.web import answers
 
 
 def test_run_holds_all_that_the_decision_says_of_it() -> None:
@@ -48,6 +50,31 @@ def test_entry_holds_cause_and_commands_without_their_bodies() -> None:
     ]
     assert entry["cause"]["topic"] == "fulcrum.inventory"
     assert (entry["cause"]["partition"], entry["cause"]["offset"]) == (4, 17)
+
+
+def test_entry_names_who_asked_and_why() -> None:
+    """A cancellation shows its actor in the cause and its reason; an event of a machine has no actor."""
+    made = decision(4, status="compensating", reason="cancelled: called off")
+    by_ana = replace(made, cause=replace(made.cause, type="CancelRequested", stream="intents", actor="ana"))
+    entry = project(by_ana).entry
+    assert (entry["cause"]["actor"], entry["reason"]) == ("ana", "cancelled: called off")
+    assert project(made).entry["cause"]["actor"] is None
+
+
+def test_step_shows_how_late_it_is_and_when_its_hold_lapses() -> None:
+    """Both come from the decision; a step that nobody waits for has neither."""
+    asked = step("authorize_payment", status="requested", late=2)
+    held = step(expires_at=NOON + timedelta(minutes=15))
+    steps = project(decision(steps=(asked, held))).run["steps"]
+    assert [(s["late"], s["expires_at"]) for s in steps] == [(2, None), (0, "2026-03-01T12:15:00.000250Z")]
+
+
+def test_projected_rows_have_the_documented_shape() -> None:
+    """What is projected is what the API's document promises: no field less, none more."""
+    rows = project(decision())
+    assert set(rows.run["steps"][0]) == set(answers.Step.model_fields)
+    assert set(rows.entry) == set(answers.Entry.model_fields)
+    assert set(rows.entry["cause"]) == set(answers.Cause.model_fields)
 
 
 def test_running_workflow_is_not_finished() -> None:

@@ -1,0 +1,121 @@
+"""Intake's events: made of the rows alone, so that what is sent again is what was sent first."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from fulcrum.saga import identity
+from fulcrum.saga.decide import Decision, Duplicate, decide
+from fulcrum.saga.messages import CancelRequested, IntentCreated
+from fulcrum.saga.run import Status
+from fulcrum.web.reconciler import LONGEST_WAIT, wait_before
+from fulcrum.web.stream import IntakeStream, cancel_requested, intent_created
+from fulcrum.wire.codec import offline_codec
+from fulcrum.wire.topics import Topics
+
+INTENT_ID = identity.intent_id("acme", "key-1")
+WORKFLOW = identity.workflow_id(INTENT_ID)
+INTENT: dict[str, Any] = {
+    "workflow_id": WORKFLOW,
+    "intent_id": INTENT_ID,
+    "tenant": "acme",
+    "customer_ref": "customer-7",
+    "lines": [{"sku": "tea-01", "quantity": 2}, {"sku": "cup", "quantity": 1}],
+    "amount_minor": 1250,
+    "currency": "EUR",
+    "payment_method": "pay_ok",
+    "ship_to": "address-1",
+    "definition": "fulfillment.v1",
+    "correlation_id": "order-1",
+    "accepted_at": datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC),
+}
+CANCELLATION: dict[str, Any] = {
+    "workflow_id": WORKFLOW,
+    "sequence": 2,
+    "event_id": identity.cancel_id(WORKFLOW, "k", "ana", "changed my mind"),
+    "reason": "changed my mind",
+    "actor": "ana",
+    "correlation_id": "call-2",
+    "requested_at": datetime(2026, 3, 1, 12, 0, 1, tzinfo=UTC),
+}
+
+
+def stored(row: dict[str, Any]) -> dict[str, Any]:
+    """The row after a database that keeps JSON and times in its own form."""
+    return {
+        name: json.loads(json.dumps(value)) if isinstance(value, list) else value
+        for name, value in reversed(row.items())
+    }
+
+
+def test_same_row_gives_the_same_bytes_and_id() -> None:
+    """Whatever is not in the row (the trace) is beside the message, not in it."""
+    stream = IntakeStream(Topics("t"), offline_codec())
+    first = stream.created(INTENT, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    again = stream.created(stored(INTENT))
+    assert (again.event_id, again.topic, again.key, again.value) == (
+        first.event_id,
+        first.topic,
+        first.key,
+        first.value,
+    )
+    assert {**first.headers, "traceparent": ""} == {**again.headers, "traceparent": ""}
+
+
+def test_cancellation_travels_behind_the_intent_under_its_key() -> None:
+    """One topic and one key: Kafka keeps their order. Each has the correlation id of its own request."""
+    stream = IntakeStream(Topics("t"), offline_codec())
+    created, cancelled = stream.created(INTENT), stream.cancelled(CANCELLATION)
+    assert (
+        (cancelled.topic, cancelled.key) == (created.topic, created.key) == ("t.intents", WORKFLOW.encode())
+    )
+    assert cancelled.event_id == CANCELLATION["event_id"]
+    assert cancelled.headers["fulcrum-correlation-id"] == "call-2"
+    assert cancelled.headers["ce_type"] == "CancelRequested"
+
+
+def test_orchestrator_takes_the_two_in_a_row_and_repeats_as_repeats() -> None:
+    """The numbers are those that the saga expects: the intent starts it, the cancellation undoes it."""
+    created, cancelled = intent_created(INTENT), cancel_requested(CANCELLATION)
+    assert (type(created), type(cancelled)) == (IntentCreated, CancelRequested)
+    started = decide(None, created)
+    assert isinstance(started, Decision)
+    undone = decide(started.run, cancelled)
+    assert isinstance(undone, Decision)
+    assert (undone.run.status, undone.run.reason) == (Status.COMPENSATING, "cancelled: changed my mind")
+    for repeat in (created, cancelled):
+        assert isinstance(decide(undone.run, repeat), Duplicate)
+
+
+def test_request_to_cancel_is_named_by_its_key_or_by_who_says_what() -> None:
+    """With a key the key alone counts; without one the actor and the reason do, each for itself."""
+    name = identity.cancel_id
+    assert name(WORKFLOW, "k", "ana", "x") == name(WORKFLOW, "k", "bo", "y")
+    assert name(WORKFLOW, None, "ana", "x") == name(WORKFLOW, None, "ana", "x")
+    others = [
+        name(WORKFLOW, "k", "ana", "x"),
+        name(WORKFLOW, "l", "ana", "x"),
+        name(WORKFLOW, None, "ana", "x"),
+        name(WORKFLOW, None, "bo", "x"),
+        name(WORKFLOW, None, "ana", "y"),
+        name(WORKFLOW, None, "a/b", "c"),
+        name(WORKFLOW, None, "a", "b/c"),
+        name(INTENT_ID, "k", "ana", "x"),
+    ]
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize("grace", [timedelta(seconds=1), timedelta(seconds=60), timedelta(hours=3)])
+def test_waits_double_up_to_an_hour_or_the_grace(grace: timedelta) -> None:
+    """The first is the grace; none is shorter than the one before; after any number it stays bounded."""
+    waits = [wait_before(look, grace) for look in range(100)]
+    assert waits[0] == grace
+    assert waits == sorted(waits)
+    assert all(after == 2 * before for before, after in pairwise(waits) if after < waits[-1])
+    assert waits[-1] == max(grace, LONGEST_WAIT)
+    assert wait_before(10**9, grace) == waits[-1]
