@@ -276,9 +276,12 @@ def _ask(run: WorkflowRun, step: Step, now: datetime) -> Decision:
 
 
 def _send_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
-    """The same command under the same id: whoever has carried it out answers as before."""
+    """The same command under the same id: whoever has carried it out answers as before.
+
+    It is the same to the last field, for a worker takes an id with another body for a forgery.
+    """
     state = run.step(step.name)
-    command = _issue(run, step.name, step.do, state.attempt, now)
+    command = _issue(run, step.name, step.do, state.attempt, state.requested_at or now)
     waiting = replace(state, deadline_at=now + step.wait(state.late))
     return Decision(run.with_step(waiting), run.status, step.name, (command,))
 
@@ -309,12 +312,15 @@ def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str)
 def _undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attempt: int) -> Decision:
     assert step.undo is not None
     state = run.step(step.name)
-    command = _issue(run, step.name, step.undo, attempt, now)
+    again = (state.status, state.attempt) == (StepStatus.UNDO_REQUESTED, attempt)
+    issued_at = state.requested_at if again and state.requested_at else now
+    command = _issue(run, step.name, step.undo, attempt, issued_at)
     undoing = replace(
         state,
         status=StepStatus.UNDO_REQUESTED,
         attempt=attempt,
         undo_command_id=command.command_id,
+        requested_at=issued_at,
         deadline_at=now + step.wait(state.late),
     )
     return Decision(run.with_step(undoing), status_before, step.name, (command,))

@@ -40,7 +40,10 @@ class StepStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
-    """What a run remembers of one step. ``late`` counts the deadlines that passed since it was asked."""
+    """What a run remembers of one step. ``late`` counts the deadlines that passed since it was asked.
+
+    ``requested_at`` is when the command that is out, or was last, left for the first time.
+    """
 
     name: str
     status: str = StepStatus.PENDING

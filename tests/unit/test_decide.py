@@ -15,11 +15,13 @@ from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import (
     EVENTS,
+    DeadlinePassed,
     Event,
     IntentCreated,
     Line,
     PaymentAuthorized,
     PaymentDeclined,
+    PaymentNotFound,
     PaymentVoided,
     StepCommand,
     StockRejected,
@@ -80,6 +82,7 @@ class Script:
             PaymentAuthorized: {"authorization_id": "auth-1", "amount_minor": 1999, "currency": "EUR"},
             PaymentDeclined: {"reason": "card_declined"},
             PaymentVoided: {"authorization_id": "auth-1"},
+            PaymentNotFound: {"asked_command_id": self.decisions[0].commands[0].command_id},
             StockReserved: {"lines": (Line("sku-1", 2),), "expires_at": None},
             StockRejected: {"reason": "out_of_stock", "short": ()},
             StockReleased: {"lines": (Line("sku-1", 2),)},
@@ -93,6 +96,23 @@ class Script:
                 occurred_at=START + timedelta(seconds=self.run.version),
                 command_id=command.command_id,
                 **{**defaults[kind], **own},  # type: ignore[arg-type]
+            )
+        )
+
+    def deadline(self, step: str) -> Decision:
+        """The deadline of ``step`` passes."""
+        assert self.run is not None
+        due = self.run.step(step).deadline_at
+        assert due is not None
+        return self.feed(
+            DeadlinePassed(
+                event_id=identity.timer_id(WORKFLOW, "deadline", step, due),
+                workflow_id=WORKFLOW,
+                sequence=self.run.seen.get("timers", 0) + 1,
+                occurred_at=due + timedelta(seconds=1),
+                step=step,
+                command_id=self.asked.command_id,
+                deadline_at=due,
             )
         )
 
@@ -156,6 +176,26 @@ def test_a_command_carries_what_the_intent_says() -> None:
     assert (command.step, command.attempt, command.issued_at) == ("authorize_payment", 1, START)
     assert getattr(command, "payment_method") == "pay_ok"  # noqa: B009
     assert getattr(command, "amount_minor") == 1999  # noqa: B009
+
+
+def test_a_command_that_is_sent_again_is_the_same_to_the_last_field() -> None:
+    """A worker takes an id with another body for a forgery, so not even the time of issue may differ."""
+    script = Script()
+    (hold,) = script.decisions[0].commands
+    for _ in range(2):
+        script.deadline("authorize_payment")
+        script.answer(PaymentNotFound)
+        assert script.asked == hold
+    script.answer(PaymentAuthorized)
+    reserve = script.asked
+    script.deadline("reserve_stock")
+    assert script.asked == reserve
+    script.answer(StockRejected)
+    void = script.asked
+    for _ in range(2):
+        script.deadline("authorize_payment")
+        assert script.asked == void
+    assert commands(script)[-3:] == ["VoidPayment"] * 3
 
 
 def test_a_repeated_event_is_a_duplicate_with_the_unsent_decisions() -> None:
