@@ -79,7 +79,7 @@ async def cancel_workflow(
     view, _ = await find_view(services, path.workflow_id, decision.version if decision else 0)
     if view.status == Status.COMPLETED:
         raise _completed(view)
-    return _answer(view, event_id, decided=decision is not None, replayed=replayed)
+    return _answer(view, event_id, decided=view.status in _UNDONE, replayed=replayed)
 
 
 async def _ask(
