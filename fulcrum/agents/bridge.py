@@ -9,6 +9,7 @@ import faust
 import structlog
 from faust.types import EventT
 
+from fulcrum import crashpoint
 from fulcrum.agents.app import bytes_topic
 from fulcrum.agents.safety import crash_on_error, feed, read_decision
 from fulcrum.commands.publisher import CommandPublisher
@@ -96,6 +97,7 @@ class Bridge:
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _BACKOFF_LAST)
                 else:
+                    crashpoint.reached("command.published")
                     log.info("command.published", type=command.type, service=command.service)
                     return
 

@@ -30,6 +30,7 @@ from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
 from faust.types import TP, Message
 from mode.utils.futures import notify
 
+from fulcrum import crashpoint
 from fulcrum.agents.ledger import OffsetLedger
 from fulcrum.telemetry import metrics
 
@@ -79,6 +80,7 @@ class GuardedConsumer(Consumer):
         dropped again by a rebalance before the first commit would then never come back, so such a partition
         is read from its beginning.
         """
+        crashpoint.reached("table.recovered")
         await super().perform_seek()
         for tp in self.assignment():
             if not self._is_changelog_tp(tp):
@@ -230,6 +232,8 @@ class GuardedConsumer(Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Commit what is finished while the partitions are still ours."""
         self.stop_flow()
+        if revoked:
+            crashpoint.reached("partitions.revoked")
         await self.commit()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:

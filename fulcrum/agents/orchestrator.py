@@ -12,6 +12,7 @@ import faust
 import structlog
 from faust.types import EventT
 
+from fulcrum import crashpoint
 from fulcrum.agents import journal
 from fulcrum.agents.app import bytes_topic
 from fulcrum.agents.clock import Clock
@@ -88,6 +89,7 @@ class Orchestrator:
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one event; returns before the broker has acknowledged what it caused."""
+        crashpoint.reached("event.received")
         try:
             message = await self._read(event)
             outcome = decide(self._load(message.workflow_id.encode()), message)
@@ -149,6 +151,7 @@ class Orchestrator:
         self._clock.note(run.workflow_id.encode(), run)
         sent = await self._send(event, message, run, transition.unsent)
 
+        crashpoint.reached("decision.sent")
         proven = partial(self._sent.note, run.workflow_id, made.version)
         finish_when_safe(self._app, event, (stored, sent), proven)
         metrics.decisions.labels(status=run.status, kind="ignored" if made.ignored else "made").inc()

@@ -15,6 +15,7 @@ import faust
 import structlog
 from faust.types import EventT
 
+from fulcrum import crashpoint
 from fulcrum.agents.app import GuardedApp, bytes_topic, create_app
 from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_decision
 from fulcrum.errors import Retryable
@@ -102,6 +103,7 @@ class Projector:
             self._cache = Cache.open(self._settings)
         async with self._db.transaction() as tx:
             views = await store.apply(tx, decisions)
+        crashpoint.reached("decisions.stored")
         await self._cache.put_many(views)
 
     async def close(self) -> None:

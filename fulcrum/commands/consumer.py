@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
 
+from fulcrum import crashpoint
 from fulcrum.commands.delivery import (
     Delivery,
     attempt_of,
@@ -238,11 +239,13 @@ class CommandConsumer:
         return False
 
     async def _handle_all(self, batch: Sequence[_Item]) -> None:
+        crashpoint.reached("command.received")
         deliveries = [item.delivery for item in batch if item.delivery is not None]
         contexts = [log_context(delivery.headers, delivery.command) for delivery in deliveries]
         began = time.perf_counter()
         with bound(**contexts[0]) if len(contexts) == 1 else nullcontext():
             await self._handle(deliveries)
+        crashpoint.reached("command.committed")
         seconds = time.perf_counter() - began
         for item, context in zip(batch, contexts, strict=True):
             await self._acknowledge(item)

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import BigInteger, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from fulcrum import crashpoint
 from fulcrum.errors import Rejected, Retryable, Unavailable
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database, Row
@@ -209,6 +210,7 @@ class Relay:
         except Rejected as error:
             return await self._park(held, rows[0], error)
         if acknowledged:
+            crashpoint.reached("outbox.sent")
             ids = [row["id"] for row in rows[:acknowledged]]
             deleted = await self._db.execute(self._delete, {"held_epoch": held.epoch, "ids": ids})
             outbox_sent.labels(self._service).inc(acknowledged)

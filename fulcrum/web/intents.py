@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
+from fulcrum import crashpoint
 from fulcrum.saga import identity
 from fulcrum.store import outbox
 from fulcrum.store.database import Row
@@ -41,6 +42,7 @@ async def create_intent(services: Services, call: Call, *, body: IntentBody, key
         if fresh:
             await outbox.add(tx, INTAKE, [row])
     if fresh:
+        crashpoint.reached("intake.committed")
         metrics.intents_accepted.labels(body.definition).inc()
         return _accepted(intent, intent["accepted_at"])
     first = await find_first(services, _FIRST, {"workflow_id": intent["workflow_id"]})

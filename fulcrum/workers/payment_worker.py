@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from fulcrum import crashpoint
 from fulcrum.commands.delivery import Delivery
 from fulcrum.errors import Rejected
 from fulcrum.saga.messages import AuthorizePayment, QueryPayment, StepCommand
@@ -111,6 +112,7 @@ class PaymentWorker:
                 ask = await self._next_ask(_Case(delivery, command))
                 while ask is not None:
                     learned = await self._perform(ask, command)
+                    crashpoint.reached("provider.asked")
                     ask = await self._next_ask(_Case(delivery, command, learned))
 
     async def _next_asks(self, cases: Sequence[_Case]) -> list[Ask | None]:
