@@ -43,7 +43,11 @@ class Settings(BaseSettings):
     )
     http_host: str = Field("127.0.0.1", description="Address on which a role serves HTTP.")
     http_port: int = Field(
-        0, ge=0, le=65535, description="Port on which a role serves HTTP; 0: the role's default port."
+        0,
+        ge=0,
+        le=65535,
+        description="Port on which a role serves HTTP; 0: the role's default port, plus 100 for each "
+        "number of its instance.",
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic; never changed once created.")
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
@@ -66,6 +70,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
+
+    def port(self, default: int) -> int:
+        """The port on which this process serves HTTP: its own, or its role's ``default``.
+
+        An instance with a number has its own default, so that two of one role run on one machine:
+        ``FULCRUM_INSTANCE=1 fulcrum run agents`` serves on 6166.
+        """
+        number = int(self.instance) if self.instance.isdecimal() and len(self.instance) <= 2 else 0
+        return self.http_port or default + 100 * number
 
 
 def load_settings() -> Settings:

@@ -44,7 +44,7 @@ class GuardedApp(faust.App):
 def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
     """A Faust app ``<namespace>-<name>``: at-least-once, memory tables, no standbys, static membership."""
     app_id = f"{settings.namespace}-{name}"
-    port = settings.http_port or default_port
+    port = settings.port(default_port)
     return GuardedApp(
         app_id,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")],

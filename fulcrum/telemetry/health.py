@@ -39,12 +39,12 @@ def add_health_routes(app: web.Application, checks: Checks) -> None:
 class HealthServer:
     """The three pages on a port of their own, for a role that serves nothing else.
 
-    It listens on ``settings.http_host`` and ``settings.http_port``, or ``default_port`` when that is 0.
+    It listens on ``settings.http_host`` and ``settings.http_port``, or on the instance's default when that is 0.
     """
 
     def __init__(self, settings: Settings, default_port: int, checks: Checks) -> None:
         self._host = settings.http_host
-        self._port = settings.http_port or default_port
+        self._port = settings.port(default_port)
         self._app = web.Application()
         add_health_routes(self._app, checks)
         self._runner: web.AppRunner | None = None

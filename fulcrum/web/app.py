@@ -72,7 +72,7 @@ async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> None:
-    port = settings.http_port or DEFAULT_PORT
+    port = settings.port(DEFAULT_PORT)
     try:
         await web.TCPSite(runner, settings.http_host, port).start()
     except OSError as error:

@@ -66,7 +66,7 @@ class PspSimulator:
         effects = self._log.open()
         self._book = Book(effects)
         host = self._settings.http_host
-        wanted = port if port is not None else self._settings.http_port or DEFAULT_PORT
+        wanted = port if port is not None else self._settings.port(DEFAULT_PORT)
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
