@@ -39,7 +39,7 @@ def add_health_routes(app: web.Application, checks: Checks) -> None:
 class HealthServer:
     """The three pages on a port of their own, for a role that serves nothing else.
 
-    It listens on ``settings.http_host`` and ``settings.http_port``, or on the instance's default when that is 0.
+    It listens on ``settings.http_host``, on the port that ``settings`` or the role's default give.
     """
 
     def __init__(self, settings: Settings, default_port: int, checks: Checks) -> None:
