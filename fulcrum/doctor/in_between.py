@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import aio_pika
 import redis
@@ -25,16 +27,23 @@ def provider(env: Env) -> list[Violation]:
     url = f"{env['FULCRUM_PSP_URL']}/v1/effects"
     with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:  # noqa: S310
         effects = json.load(answer)["effects"]
-    keys = Counter(effect["key"] for effect in effects)
-    found = [Violation("one effect per key", key, f"{n} effects") for key, n in keys.items() if n > 1]
+    query = "SELECT workflow_id::text, status, amount_minor, currency FROM read_model.workflow_runs"
+    return effect_faults(effects, {row["workflow_id"]: row for row in rows(env, query)})
+
+
+def effect_faults(
+    effects: Iterable[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]
+) -> list[Violation]:
+    """What is wrong with the provider's ``effects``, given the final ``runs`` by workflow."""
+    keys: Counter[str] = Counter()
     done: dict[str, Counter[str]] = defaultdict(Counter)
     amounts: dict[str, tuple[int, str]] = {}
     for effect in effects:
+        keys[effect["key"]] += 1
         done[effect["reference"]][effect["kind"]] += 1
         if effect["kind"] == "authorize":
             amounts[effect["reference"]] = (effect["amount_minor"], effect["currency"])
-    query = "SELECT workflow_id::text, status, amount_minor, currency FROM read_model.workflow_runs"
-    runs = {row["workflow_id"]: row for row in rows(env, query)}
+    found = [Violation("one effect per key", key, f"{n} effects") for key, n in keys.items() if n > 1]
     found += [
         Violation("the provider acts for runs only", workflow, _counted(done[workflow]))
         for workflow in sorted(done.keys() - runs.keys())
@@ -56,20 +65,25 @@ def _counted(kinds: Counter[str]) -> str:
 
 def cache(env: Env) -> list[Violation]:
     """The cache may lack a run, but what it shows is what the database has."""
-    stored = rows(env, "SELECT workflow_id::text, version FROM read_model.workflow_runs")
-    versions = {row["workflow_id"]: row["version"] for row in stored}
     prefix = f"{env['FULCRUM_NAMESPACE']}:run:"
-    found = []
     with redis.Redis.from_url(env["FULCRUM_REDIS_URL"]) as client:
-        for key in client.scan_iter(f"{prefix}*", count=1000):
-            workflow = key.decode().removeprefix(prefix)
-            cached, there = int(client.hget(key, "version") or 0), versions.get(workflow, 0)
-            if cached > there:
-                detail = f"cached {cached}, stored {there}"
-                found.append(Violation("the cache is never ahead", workflow, detail))
-            elif 0 < cached < there and client.pttl(key) > _LAPSES_SOON:
-                detail = f"cached {cached}, stored {there}"
-                found.append(Violation("the cache is not left behind", workflow, detail))
+        cached = {
+            key.decode().removeprefix(prefix): (int(client.hget(key, "version") or 0), int(client.pttl(key)))
+            for key in client.scan_iter(f"{prefix}*", count=1000)
+        }
+    stored = rows(env, "SELECT workflow_id::text, version FROM read_model.workflow_runs")
+    return cache_faults(cached, {row["workflow_id"]: row["version"] for row in stored})
+
+
+def cache_faults(cached: Mapping[str, tuple[int, int]], stored: Mapping[str, int]) -> list[Violation]:
+    """What is wrong with what is ``cached`` (version, milliseconds left), given the ``stored`` versions."""
+    found = []
+    for workflow, (version, kept) in cached.items():
+        detail = f"cached {version}, stored {stored.get(workflow, 0)}"
+        if version > stored.get(workflow, 0):
+            found.append(Violation("the cache is never ahead", workflow, detail))
+        elif 0 < version < stored[workflow] and kept > _LAPSES_SOON:
+            found.append(Violation("the cache is not left behind", workflow, detail))
     return found
 
 

@@ -1,0 +1,170 @@
+"""Is everything on Kafka being read, and does the read model have the journal's end?
+
+Looked at are where the consumer groups stand, the one record that each of them would read next, the last
+records of the journal, and those of the dead-letter topics: a few hundred records, whatever lies there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from fulcrum.doctor.findings import Fault, Finding, State, found
+from fulcrum.errors import Unavailable
+from fulcrum.saga.messages import EVENT_STREAMS
+from fulcrum.settings import Settings
+from fulcrum.wire.topics import Topics
+
+_WITHIN = 5.0
+#: Records of the journal, and of dead letters, that are read from each partition at most.
+_TAIL, _LETTERS = 25, 5
+_NONE = -1001
+
+Place = tuple[str, int]
+
+
+class Kafka:
+    """A reader outside every consumer group, that fetches little at a time. Use ``opened``."""
+
+    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+        self.topics = Topics(settings.namespace)
+        self.settings = settings
+        self._consumer = consumer
+
+    def places(self, topics: Sequence[str]) -> list[Place]:
+        """Every partition of ``topics``."""
+        known = self._consumer.list_topics(timeout=_WITHIN).topics
+        return [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
+
+    def ends(self, place: Place) -> tuple[int, int]:
+        """The first offset of a partition, and the one after its last."""
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=_WITHIN)
+        return int(low), int(high)
+
+    def committed(self, group: str, places: Sequence[Place]) -> dict[Place, int]:
+        """Where ``group`` stands, or -1001, in each partition."""
+        asking = _consumer(self.settings, group)
+        try:
+            answer = asking.committed([TopicPartition(*place) for place in places], timeout=_WITHIN)
+        finally:
+            asking.close()
+        return {(each.topic, each.partition): each.offset for each in answer}
+
+    def read(self, starts: Mapping[Place, int], most: int) -> Iterator[Message]:
+        """Up to ``most`` records of each partition from its offset in ``starts``."""
+        ends = {place: self.ends(place)[1] for place in starts}
+        left = {
+            place: min(most, ends[place] - start) for place, start in starts.items() if ends[place] > start
+        }
+        deadline = time.monotonic() + _WITHIN
+        self._consumer.assign([TopicPartition(*place, starts[place]) for place in left])
+        while left:
+            message = self._consumer.poll(0.2)
+            if message is None or message.error():
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"Kafka gave no more of {sorted(left)} within {_WITHIN:g} s")
+                continue
+            place = (str(message.topic()), int(message.partition() or 0))
+            if place not in left:
+                continue
+            yield message
+            left[place] -= 1
+            if left[place] <= 0 or int(message.offset() or 0) + 1 >= ends[place]:
+                del left[place]
+                self._consumer.pause([TopicPartition(*place)])
+        self._consumer.unassign()
+
+
+def _consumer(settings: Settings, group: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "log_level": 0,
+            "fetch.wait.max.ms": 10,
+            "queued.min.messages": 1,
+            "fetch.message.max.bytes": 65_536,
+        }
+    )
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Kafka]:
+    """A reader that is closed at the end; ``Unavailable`` when Kafka does not answer."""
+    consumer = _consumer(settings, f"{settings.namespace}-doctor")
+    try:
+        yield Kafka(settings, consumer)
+    except KafkaException as error:
+        raise Unavailable(
+            f"Kafka at {settings.kafka_bootstrap} does not answer ({error.args[0].str()}); "
+            "check FULCRUM_KAFKA_BOOTSTRAP"
+        ) from error
+    finally:
+        consumer.close()
+
+
+def unread(kafka: Kafka, grace: float) -> Finding:
+    """Records that have waited longer than ``grace`` for the group that must read them."""
+    events = [kafka.topics.stream(stream) for stream in EVENT_STREAMS]
+    decisions = kafka.topics.stream("decisions")
+    namespace = kafka.settings.namespace
+    groups = {f"{namespace}-orchestrator": [*events, decisions], f"{namespace}-projector": [decisions]}
+    faults, looked_at = [], 0
+    for group, topics in groups.items():
+        places = kafka.places(topics)
+        looked_at += len(places)
+        behind = {}
+        for place, offset in kafka.committed(group, places).items():
+            low, high = kafka.ends(place)
+            stands = low if offset == _NONE else offset
+            if high > stands:
+                behind[place] = (stands, high - stands)
+        starts = {place: stands for place, (stands, _) in behind.items()}
+        for message in kafka.read(starts, 1):
+            place = (str(message.topic()), int(message.partition() or 0))
+            age = time.time() - message.timestamp()[1] / 1000
+            if age > grace:
+                detail = f"{behind[place][1]} records, the first {age:.0f} s old"
+                faults.append(Fault("{}/{}".format(*place), f"{group} is behind", detail))
+    return found("every record is read in time", 5, looked_at, faults)
+
+
+def dead_letters(kafka: Kafka) -> Finding:
+    """What lies in the dead-letter topics; causes are those of the last letters of each partition."""
+    topics = [kafka.topics.dlq(kafka.topics.stream(stream)) for stream in (*EVENT_STREAMS, "decisions")]
+    places = kafka.places(topics)
+    starts = {}
+    for place in places:
+        low, high = kafka.ends(place)
+        if high > low:
+            starts[place] = max(low, high - _LETTERS)
+    faults = []
+    for message in kafka.read(starts, _LETTERS):
+        headers = dict(message.headers() or [])
+        error = _text(headers.get("fulcrum-dlq-error"))
+        subject = f"{message.topic()}/{message.partition()}@{message.offset()}"
+        faults.append(Fault(subject, f"{message.topic()}: {error.split(':')[0][:80]}", error))
+    return found("no event is put aside", 5, len(places), faults, State.ATTENTION)
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or "unknown"
+
+
+def journal_tail(kafka: Kafka, grace: float) -> list[bytes]:
+    """The last decisions of each partition that are older than ``grace``."""
+    starts = {}
+    for place in kafka.places([kafka.topics.stream("decisions")]):
+        low, high = kafka.ends(place)
+        if high > low:
+            starts[place] = max(low, high - _TAIL)
+    until = time.time() - grace
+    return [
+        message.value() or b""
+        for message in kafka.read(starts, _TAIL)
+        if message.timestamp()[1] / 1000 < until
+    ]
