@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint unit stack clean lock
+.PHONY: help setup demo test crash check lint unit stack clean lock
 
 BIN := .venv/bin
 
@@ -15,6 +15,9 @@ demo: setup ## set up, start everything, and watch six stories; KEEP=1 leaves it
 
 test: setup lint ## set up, then lint, types, import rules and every test, on the real servers
 	$(BIN)/pytest $(ARGS)
+
+crash: setup ## kill everything for half an hour under load, then check; ARGS="--for 5m --seed 2"
+	$(BIN)/python -m bench.crash --for 30m --json crash.json $(ARGS)
 
 check: setup lint unit ## set up, then lint and the tests that need no server
 

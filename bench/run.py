@@ -48,7 +48,7 @@ async def measure(
         start, began, before = strain(), time.perf_counter(), cost.look(pids())
         load = await _load(generator, plan, plan.duration)
         after, took, end = cost.look(pids()), time.perf_counter() - began, strain()
-        violations = await _settled(env) + await generator.disagreements(load)
+        violations = await settled(env) + await generator.disagreements(load)
     finally:
         await generator.close()
         await asyncio.to_thread(ends.close)
@@ -72,7 +72,7 @@ async def _load(generator: Generator, plan: Plan, duration: float) -> Load:
     return await generator.closed_loop(plan.users, duration)
 
 
-async def _settled(env: Mapping[str, str]) -> list[Violation]:
+async def settled(env: Mapping[str, str]) -> list[Violation]:
     """What is wrong once the system has come to rest: the projector may be a moment behind the journal."""
     deadline = time.monotonic() + _SETTLE_WITHIN
     await asyncio.to_thread(_until_at_rest, env, deadline)

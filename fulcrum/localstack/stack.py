@@ -52,6 +52,11 @@ class ServerHandle:
             raise StackError(f"{self._server.name} does not run")
         return current.pid
 
+    def members(self) -> list[int]:
+        """The pids of all its processes."""
+        current = self._server.process
+        return current.members() if current is not None else []
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal; after SIGKILL, return when every process of the server is gone."""
         current = self._server.process
