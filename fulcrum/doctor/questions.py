@@ -18,7 +18,7 @@ from fulcrum.doctor.findings import State
 class Over(StrEnum):
     """Which subjects a question is about."""
 
-    INTENTS = "intents"  #: accepted intents, the latest and some of any age
+    INTENTS = "intents"  #: accepted intents, those not confirmed and some of any age
     RUNS = "runs"  #: runs, the latest and some of any age
     WAITING = "waiting"  #: the oldest runs that are not finished
     OUTBOXES = "outboxes"  #: the first rows of each outbox
@@ -176,7 +176,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("stock equals its ledger", 3, Over.STOCK, _LEDGER),
     Question("what is reserved is what runs hold", 3, Over.STOCK, _RESERVED),
     Question("payments ended as their runs did", 4, Over.RUNS, _PAID),
-    Question("payments are of the intent's amount", 4, Over.INTENTS, _AMOUNT),
+    Question("payments are of the intent's amount", 4, Over.RUNS, _AMOUNT),
     Question("outboxes are relayed", 5, Over.OUTBOXES, _NOT_RELAYED),
     Question("no message is parked", 5, Over.PARKED, _PARKED, State.ATTENTION),
     Question("versions are dense", 6, Over.RUNS, _SPARSE),
@@ -184,11 +184,12 @@ QUESTIONS: tuple[Question, ...] = (
 
 # --- which subjects are looked at -----------------------------------------------------------------
 
-#: The latest that are no longer in flight, and some of any age: those behind a point drawn anew each time.
+#: Intents that the reconciler has not confirmed, the latest runs that are no longer in flight, and some of
+#: both of any age: those behind a point drawn anew each time.
 PICKS: dict[Over, str] = {
     Over.INTENTS: f"""
-        (SELECT workflow_id::text FROM intake.intents WHERE accepted_at < {_PAST}
-         ORDER BY accepted_at DESC LIMIT %(half)s) UNION
+        (SELECT workflow_id::text FROM intake.intents WHERE check_at IS NOT NULL AND accepted_at < {_PAST}
+         ORDER BY check_at LIMIT %(half)s) UNION
         (SELECT workflow_id::text FROM intake.intents WHERE workflow_id >= %(point)s::uuid
          ORDER BY workflow_id LIMIT %(half)s)""",
     Over.RUNS: f"""

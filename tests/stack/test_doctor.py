@@ -39,9 +39,9 @@ SCOPE = Scope(grace=60, sample=100)
 #: A workflow that completed at $when: it pays 12.50 and holds 2 of the 10 units that came in.
 _SOUND = Template("""
 INSERT INTO intake.intents (workflow_id, intent_id, tenant, idempotency_key, fingerprint, customer_ref, lines,
-    amount_minor, currency, payment_method, ship_to, definition, correlation_id, accepted_at)
-    VALUES ($run, $other, 'acme', 'k', sha256('k'), 'c', '[]', 1250, 'EUR', 'pay_ok', 'a',
-            'fulfillment.v1', 'corr', $when);
+    amount_minor, currency, payment_method, ship_to, definition, correlation_id, accepted_at,
+    check_at) VALUES ($run, $other, 'acme', 'k', sha256('k'), 'c', '[]', 1250, 'EUR', 'pay_ok', 'a',
+            'fulfillment.v1', 'corr', $when, $when);
 INSERT INTO read_model.workflow_runs (workflow_id, intent_id, tenant, customer_ref, definition, status,
     version, lines, amount_minor, currency, correlation_id, started_at, updated_at, finished_at, steps)
     VALUES ($run, $other, 'acme', 'c', 'fulfillment.v1', 'completed', 2, '[{"sku":"tea","quantity":2}]',
