@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from fulcrum.errors import Corrupt
 from fulcrum.saga.decide import Decision, Duplicate, Forget, Undeliverable, decide
 from fulcrum.saga.messages import EVENT_STREAMS, DecisionMade, Event
 from fulcrum.saga.run import Unsent, WorkflowRun
+from fulcrum.saga.sent import Sent
 from fulcrum.settings import Settings
 from fulcrum.tables.runs import RunsTable
 from fulcrum.telemetry import metrics
@@ -42,35 +43,6 @@ class _Transition:
     run: WorkflowRun
     state: bytes
     made: DecisionMade
-    unsent: Unsent
-
-
-class SentThrough:
-    """Up to which version the decisions of a run are proven to be in Kafka, as far as this process knows.
-
-    It must know of a repeat's emission too: the repeated decision repeats its command, the command is
-    answered again, and that repeated answer would start the round anew, for ever. Forgetting a run costs one
-    such round, so only the runs touched last are kept.
-    """
-
-    def __init__(self, most: int = 100_000) -> None:
-        self._most = most
-        self._versions: OrderedDict[str, int] = OrderedDict()
-
-    def through(self, workflow_id: str) -> int:
-        """The highest proven version; 0 when nothing is known."""
-        return self._versions.get(workflow_id, 0)
-
-    def forget(self, workflow_id: str) -> None:
-        """The run is gone."""
-        self._versions.pop(workflow_id, None)
-
-    def note(self, workflow_id: str, version: int) -> None:
-        """Every decision up to ``version`` is acknowledged."""
-        self._versions[workflow_id] = max(version, self.through(workflow_id))
-        self._versions.move_to_end(workflow_id)
-        if len(self._versions) > self._most:
-            self._versions.popitem(last=False)
 
 
 class Orchestrator:
@@ -85,7 +57,9 @@ class Orchestrator:
         self._clock = clock
         self._topics = Topics(settings.namespace)
         self._decisions = bytes_topic(app, self._topics.stream("decisions"))
-        self._sent = SentThrough()
+        self._sent = Sent()
+        #: What the broker has yet to acknowledge of a run: its last state and decisions.
+        self._in_flight: dict[str, Sequence[asyncio.Future[Any]]] = {}
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one event; returns before the broker has acknowledged what it caused."""
@@ -142,18 +116,17 @@ class Orchestrator:
             offset=event.message.offset,
         )
         unsent = Unsent(version=made.version, record=self._codec.encode(made))
-        run = decision.run.with_unsent(unsent, self._sent.through(message.workflow_id))
-        return _Transition(run, self._codec.encode(run), made, unsent)
+        run = decision.run.with_unsent(unsent, self._sent.proven(message.workflow_id))
+        return _Transition(run, self._codec.encode(run), made)
 
     async def _perform(self, event: EventT[Any], message: Event, transition: _Transition) -> None:
         run, made = transition.run, transition.made
         stored = self._runs.store(run.workflow_id.encode(), transition.state)
         self._clock.note(run.workflow_id.encode(), run)
-        sent = await self._send(event, message, run, transition.unsent)
+        sent = await self._send_due(event, message, run)
 
         crashpoint.reached("decision.sent")
-        proven = partial(self._sent.note, run.workflow_id, made.version)
-        finish_when_safe(self._app, event, (stored, sent), proven)
+        self._finish(event, run, (stored, *sent))
         metrics.decisions.labels(status=run.status, kind="ignored" if made.ignored else "made").inc()
         log.info(
             "decision.made",
@@ -167,16 +140,23 @@ class Orchestrator:
 
     async def _repeat(self, event: EventT[Any], message: Event, run: WorkflowRun) -> None:
         """A duplicate is never just skipped: what it decided may not have been sent."""
-        unsent = [each for each in run.unsent if each.version > self._sent.through(run.workflow_id)]
-        futures = [await self._send(event, message, run, each) for each in unsent]
+        sent = await self._send_due(event, message, run)
         metrics.decisions.labels(status=run.status, kind="duplicate").inc()
-        log.info("event.duplicate", cause=type(message).__name__, emitted=[each.version for each in unsent])
-        finish_when_safe(
-            self._app,
-            event,
-            futures,
-            partial(self._sent.note, run.workflow_id, run.version) if unsent else None,
-        )
+        log.info("event.duplicate", cause=type(message).__name__, emitted=len(sent))
+        self._finish(event, run, (*self._in_flight.get(run.workflow_id, ()), *sent))
+
+    def _finish(self, event: EventT[Any], run: WorkflowRun, writes: Sequence[asyncio.Future[Any]]) -> None:
+        """The event is finished with the last writes of its run: the broker takes those before them first."""
+        if not writes:
+            event.ack()
+            return
+        self._in_flight[run.workflow_id] = writes
+        finish_when_safe(self._app, event, writes, partial(self._prove, run.workflow_id, run.version, writes))
+
+    def _prove(self, workflow_id: str, version: int, writes: Sequence[asyncio.Future[Any]]) -> None:
+        self._sent.prove(workflow_id, version)
+        if self._in_flight.get(workflow_id) is writes:
+            del self._in_flight[workflow_id]
 
     def _forget(self, event: EventT[Any], message: Event) -> None:
         """The run leaves the table; the journal and the read model keep its story."""
@@ -184,9 +164,16 @@ class Orchestrator:
         gone = self._runs.drop(key)
         self._clock.forget(key)
         self._sent.forget(message.workflow_id)
+        self._in_flight.pop(message.workflow_id, None)
         metrics.decisions.labels(status="forgotten", kind="made").inc()
         log.info("run.forgotten")
         finish_when_safe(self._app, event, () if gone is None else (gone,))
+
+    async def _send_due(
+        self, event: EventT[Any], cause: Event, run: WorkflowRun
+    ) -> list[asyncio.Future[Any]]:
+        """Send what this process has not sent of the run, also what an earlier one left in the state."""
+        return [await self._send(event, cause, run, unsent) for unsent in self._sent.due(run)]
 
     async def _send(
         self, event: EventT[Any], cause: Event, run: WorkflowRun, unsent: Unsent
