@@ -146,11 +146,19 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
 def _step_done(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     before = run.status
     run = _ended(run, step, StepStatus.DONE, event.occurred_at, expires_at=getattr(event, "expires_at", None))
+    now = event.occurred_at
     steps = DEFINITIONS[run.definition].steps
+    lapsed = next((each for each in steps if _has_lapsed(run.step(each.name), now)), None)
+    if lapsed is not None:  # its timer is on its way, and would come too late
+        return _compensate(run, lapsed, now, f"{lapsed.name}: hold_expired")
     following = steps[steps.index(step) + 1 :]
     if following:
-        return _request(run, following[0], event.occurred_at, status_before=before)
-    return _finish(run, Status.COMPLETED, event.occurred_at, step, before)
+        return _request(run, following[0], now, status_before=before)
+    return _finish(run, Status.COMPLETED, now, step, before)
+
+
+def _has_lapsed(state: StepState, now: datetime) -> bool:
+    return state.status == StepStatus.DONE and state.expires_at is not None and state.expires_at <= now
 
 
 def _step_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:

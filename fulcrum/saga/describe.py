@@ -26,6 +26,7 @@ from fulcrum.saga.messages import (
 from fulcrum.saga.run import Status, StepStatus, WorkflowRun
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_LATER = _NOW + timedelta(minutes=15)
 _INTENT = identity.intent_id("acme", "example")
 _WORKFLOW = identity.workflow_id(_INTENT)
 
@@ -93,7 +94,7 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
         if each is step:
             passed = False
             waits = at in (StepStatus.REQUESTED, StepStatus.UNDO_REQUESTED)
-            state = replace(state, status=at, deadline_at=_NOW if waits else None, expires_at=_NOW)
+            state = replace(state, status=at, deadline_at=_NOW if waits else None, expires_at=_LATER)
         else:
             state = replace(state, status=StepStatus.DONE if passed else StepStatus.PENDING)
         states.append(state)
@@ -137,7 +138,7 @@ def _event(run: WorkflowRun, kind: type[Event], step: Step) -> Event:
         "asked_command_id": state.command_id,
         "step": step.name,
         "deadline_at": _NOW,
-        "expires_at": _NOW,
+        "expires_at": _LATER,
         "finished_at": _NOW,
         "reason": "example",
         "actor": "someone",

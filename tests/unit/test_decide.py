@@ -88,16 +88,14 @@ class Script:
             StockReleased: {"lines": (Line("sku-1", 2),)},
         }
         command = self.asked
-        return self.feed(
-            kind(
-                event_id=identity.event_id(command.command_id, kind.__name__),
-                workflow_id=WORKFLOW,
-                sequence=self.run.seen.get(kind.stream, 0) + 1,
-                occurred_at=START + timedelta(seconds=self.run.version),
-                command_id=command.command_id,
-                **{**defaults[kind], **own},  # type: ignore[arg-type]
-            )
-        )
+        common = {
+            "event_id": identity.event_id(command.command_id, kind.__name__),
+            "workflow_id": WORKFLOW,
+            "sequence": self.run.seen.get(kind.stream, 0) + 1,
+            "occurred_at": START + timedelta(seconds=self.run.version),
+            "command_id": command.command_id,
+        }
+        return self.feed(kind(**{**common, **defaults[kind], **own}))  # type: ignore[arg-type]
 
     def deadline(self, step: str) -> Decision:
         """The deadline of ``step`` passes."""
@@ -166,6 +164,17 @@ def test_another_definition_is_another_order() -> None:
 
     assert commands(script) == ["ReserveStock", "AuthorizePayment", "ReleaseStock"]
     assert end.run.status == Status.CANCELLED
+
+
+def test_a_run_does_not_complete_on_a_hold_that_has_lapsed() -> None:
+    """The last answer says by its own time that the payment lapsed, however late the timer is."""
+    script = Script()
+    authorized = script.answer(PaymentAuthorized, expires_at=START + timedelta(seconds=2))
+    assert authorized.run.status == Status.RUNNING
+    late = script.answer(StockReserved, occurred_at=START + timedelta(seconds=2))
+
+    assert (late.run.status, late.run.reason) == (Status.COMPENSATING, "authorize_payment: hold_expired")
+    assert commands(script)[-1] == "ReleaseStock"
 
 
 def test_a_command_carries_what_the_intent_says() -> None:
