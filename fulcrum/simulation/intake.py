@@ -1,0 +1,75 @@
+"""The intake: intents, and cancellations behind them, through its own outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fulcrum.saga import identity
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.messages import CancelRequested, IntentCreated, Line
+from fulcrum.simulation.environment import Environment
+from fulcrum.simulation.logs import Log
+from fulcrum.simulation.participant import Sender
+from fulcrum.simulation.provider import DECLINED
+
+SCARCE = "scarce"
+SKUS = ("sku-1", "sku-2", "sku-3", "sku-4", SCARCE)
+_ARRIVALS = 60.0  # seconds within which all intents arrive
+
+
+class Intake(Sender):
+    """Accepts every intent once; its workflow's events on this stream are numbered from 1."""
+
+    def __init__(self, env: Environment, logs: Sequence[Log]) -> None:
+        super().__init__(env, "intake", logs)
+        self.accepted: dict[str, IntentCreated] = {}
+        self._cancels: dict[str, int] = {}
+
+    def plan(self, seed: int, workflows: int) -> None:
+        """Let so many intents arrive, and some be cancelled."""
+        for number in range(workflows):
+            self.env.after(self.env.random.uniform(0.0, _ARRIVALS), self._accept, seed, number)
+
+    def _accept(self, seed: int, number: int) -> None:
+        intent = identity.intent_id("simulation", f"{seed}/{number}")
+        key = identity.workflow_id(intent)
+        random = self.env.random
+        skus = random.sample(SKUS[:-1], random.randint(1, 2))
+        if self.env.strikes("shortage"):
+            skus[0] = SCARCE
+        event = IntentCreated(
+            event_id=identity.event_id(intent, "IntentCreated"),
+            workflow_id=key,
+            sequence=1,
+            occurred_at=self.env.moment(),
+            intent_id=intent,
+            tenant="simulation",
+            customer_ref=f"customer-{number}",
+            lines=tuple(Line(sku, random.randint(1, 3)) for sku in skus),
+            amount_minor=1000 + number,
+            currency="EUR",
+            payment_method=DECLINED if self.env.strikes("decline") else "pay_ok",
+            ship_to="address",
+            definition=random.choice(tuple(DEFINITIONS)),
+            correlation_id=f"order-{number}",
+        )
+        self.accepted[key] = event
+        self.env.note(key, self.name, f"accepts an intent for {event.definition}")
+        self.send(event)
+        if self.env.strikes("cancel"):
+            for _ in range(random.choice((1, 1, 2))):
+                self.env.after(10 ** random.uniform(-2.0, 1.5), self._cancel, key)
+
+    def _cancel(self, key: str) -> None:
+        number = self._cancels[key] = self._cancels.get(key, 0) + 1
+        self.env.note(key, self.name, f"accepts cancellation {number}")
+        self.send(
+            CancelRequested(
+                event_id=identity.event_id(self.accepted[key].intent_id, f"CancelRequested/{number}"),
+                workflow_id=key,
+                sequence=1 + number,
+                occurred_at=self.env.moment(),
+                reason="the customer changed their mind",
+                actor="simulation",
+            )
+        )

@@ -1,0 +1,113 @@
+"""The inventory worker: every line or none, and a release leaves a fence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from fulcrum.saga.messages import (
+    Line,
+    ReleaseStock,
+    ReserveStock,
+    ShortLine,
+    StepCommand,
+    StockRejected,
+    StockReleased,
+    StockReserved,
+)
+from fulcrum.simulation.environment import Environment
+from fulcrum.simulation.invariants import Invariants
+from fulcrum.simulation.logs import Log
+from fulcrum.simulation.participant import Handling, Participant
+from fulcrum.simulation.provider import lifetime_of_hold
+
+_STORE = 0.004  # seconds
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What a workflow holds; ``state`` is held, rejected, released or lapsed."""
+
+    state: str
+    lines: tuple[Line, ...] = ()
+    expires_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Stock:
+    """One SKU."""
+
+    received: int
+    available: int
+    reserved: int = field(default=0)
+
+
+class InventoryWorker(Participant):
+    """Carries out each command in one transaction, as ``fulcrum/workers/stockroom.py`` does."""
+
+    def __init__(
+        self, env: Environment, logs: Sequence[Log], invariants: Invariants, received: Mapping[str, int]
+    ) -> None:
+        super().__init__(env, "inventory", logs, invariants)
+        self.stock = {sku: Stock(units, units) for sku, units in received.items()}
+        self.reservations: dict[str, Reservation] = {}
+
+    def handle(self, command: StepCommand) -> Handling:
+        """The whole command in one transaction."""
+        yield _STORE
+        if self.repeat(command):
+            return
+        self.inbox[command.command_id] = None
+        match command:
+            case ReserveStock():
+                self._reserve(command)
+            case ReleaseStock():
+                self._release(command)
+
+    def _reserve(self, command: ReserveStock) -> None:
+        key = command.workflow_id
+        if key in self.reservations:
+            self.answer(command, StockRejected, reason="fenced", short=())
+            return
+        short = tuple(
+            ShortLine(line.sku, line.quantity, self.stock[line.sku].available)
+            for line in command.lines
+            if self.stock[line.sku].available < line.quantity
+        )
+        if short:
+            self.reservations[key] = Reservation("rejected")
+            self.answer(command, StockRejected, reason="out_of_stock", short=short)
+            return
+        self.invariants.effect(command.command_id, "reserve", key)
+        held = self.reservations[key] = Reservation("held", command.lines)
+        self._move(key, command.lines, 1)
+        lifetime = lifetime_of_hold(self.env)
+        if lifetime is not None:
+            held.expires_at = self.env.moment(lifetime)
+            self.env.after(lifetime, self._lapse, key)
+        self.answer(command, StockReserved, lines=command.lines, expires_at=held.expires_at)
+
+    def _release(self, command: ReleaseStock) -> None:
+        key = command.workflow_id
+        known = self.reservations.setdefault(key, Reservation("released"))
+        lines = known.lines if known.state == "held" else ()
+        known.state = "released"
+        if lines:
+            self.invariants.effect(command.command_id, "release", key)
+            self._move(key, lines, -1)
+        self.answer(command, StockReleased, lines=lines)
+
+    def _lapse(self, key: str) -> None:
+        known = self.reservations[key]
+        if known.state == "held":
+            known.state = "lapsed"
+            self._move(key, known.lines, -1)
+            self.env.note(key, self.name, "the reservation lapses")
+
+    def _move(self, key: str, lines: Sequence[Line], sign: int) -> None:
+        for line in lines:
+            stock = self.stock[line.sku]
+            stock.available -= sign * line.quantity
+            stock.reserved += sign * line.quantity
+            self.invariants.stock(line.sku, stock.received, stock.available, stock.reserved, key)

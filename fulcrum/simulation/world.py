@@ -1,0 +1,119 @@
+"""One world: some workflows from the first intent until nothing is left to happen, and how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fulcrum.saga.messages import EVENT_STREAMS
+from fulcrum.saga.run import Status
+from fulcrum.simulation.agents import Agents
+from fulcrum.simulation.environment import Environment, Happened
+from fulcrum.simulation.faults import Faults
+from fulcrum.simulation.intake import SCARCE, SKUS, Intake
+from fulcrum.simulation.invariants import Invariants, Violation, journal_complete
+from fulcrum.simulation.inventory import InventoryWorker
+from fulcrum.simulation.journal import Entry
+from fulcrum.simulation.logs import PARTITIONS, Log
+from fulcrum.simulation.participant import Participant
+from fulcrum.simulation.payment import PaymentWorker
+from fulcrum.simulation.provider import Provider
+
+#: Steps a workflow may take on average. Far more are needed only by a world that never comes to rest.
+_MOST_STEPS = 5_000
+_TROUBLE = 12 * 3600.0  # seconds until faults stop
+_JUMP = 7200.0
+
+
+class World:
+    """All parts, joined by logs and queues."""
+
+    def __init__(self, seed: int, workflows: int, faults: Faults) -> None:
+        self.workflows = workflows
+        self.env = env = Environment(seed, faults)
+        self.invariants = Invariants()
+        topics = {
+            name: [Log(name, partition) for partition in range(PARTITIONS)]
+            for name in (*EVENT_STREAMS, "decisions")
+        }
+        received = {sku: 2 + workflows // 50 if sku == SCARCE else 10 * workflows for sku in SKUS}
+        self.intake = Intake(env, topics["intents"])
+        self.provider = Provider(env, self.invariants)
+        self.payment = PaymentWorker(env, topics["payments"], self.invariants, self.provider)
+        self.inventory = InventoryWorker(env, topics["inventory"], self.invariants, received)
+        queues = {"payment": self.payment.publish, "inventory": self.inventory.publish}
+        self.agents = Agents(env, topics, queues, self.invariants)
+        self.intake.plan(seed, workflows)
+        self._plan_trouble()
+
+    def run(self) -> None:
+        """Let everything happen and check the ends. Raises Violation."""
+        if not self.env.run(_MOST_STEPS * self.workflows):
+            raise Violation("liveness", f"the world is not at rest after {self.env.steps} steps", None)
+        if len(self.intake.accepted) != self.workflows:
+            raise Violation("liveness", "intents were not accepted", None)
+        for key in self.intake.accepted:
+            last = journal_complete(self.invariants.journal, key)
+            self._check_end(last)
+            self.env.counts[f"ended.{last.status}"] += 1
+
+    def story(self, workflow_id: str | None) -> Sequence[Happened]:
+        """What concerned the workflow, in order; everything when it is None."""
+        return [
+            happened
+            for happened in self.env.schedule
+            if workflow_id is None or happened.workflow_id in (None, workflow_id)
+        ]
+
+    def _plan_trouble(self) -> None:
+        env = self.env
+        for worker in (self.payment, self.inventory):
+            if env.strikes("silence"):
+                start = env.random.uniform(0.0, 90.0)
+                env.after(start, worker.fall_silent, env.random.choice((300.0, 3600.0, 6000.0, 12000.0)))
+        if env.strikes("clock"):
+            for _ in range(env.random.randint(1, 3)):
+                start = 10 ** env.random.uniform(0.0, 4.0)
+                env.after(start, self.agents.clock.jump, env.random.uniform(-_JUMP, _JUMP))
+            env.after(_TROUBLE, self.agents.clock.jump, 0.0)
+        env.after(_TROUBLE, env.calm)
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def _check_end(self, last: Entry) -> None:
+        key = last.workflow_id
+        held = self.provider.held.get(key, 0) > 0
+        reservation = self.inventory.reservations.get(key)
+        reserved = reservation is not None and reservation.state == "held"
+        match Status(last.status):
+            case Status.COMPLETED:
+                self._check_completed(last, held, reserved)
+            case Status.CANCELLED:
+                if held or reserved:
+                    what = "an authorization" if held else "stock"
+                    raise Violation("nothing held for a cancelled run", f"{what} is", key)
+            case Status.NEEDS_ATTENTION:
+                if not last.reason:
+                    raise Violation("the reason is visible", "needs attention, and does not say why", key)
+                if not any(_waits_for(last, worker) for worker in (self.payment, self.inventory)):
+                    raise Violation("liveness", "needs attention, and every command was answered", key)
+            case status:
+                raise Violation("liveness", f"still {status} when nothing is left to happen", key)
+
+    def _check_completed(self, last: Entry, held: bool, reserved: bool) -> None:
+        """What a run holds may lapse once it has completed; nothing else may take it away."""
+        key = last.workflow_id
+        lapses = {step.name: step.expires_at for step in last.steps}
+        for step, stands in (("authorize_payment", held), ("reserve_stock", reserved)):
+            if not stands and lapses[step] is None:
+                raise Violation("everything held for a completed run", f"{step} is not", key)
+            self.env.counts["lapsed.later"] += not stands
+        entries = self.invariants.journal[key].values()
+        completed = next(entry for entry in entries if entry.status == Status.COMPLETED)
+        for step, lapse in lapses.items():
+            if lapse is not None and lapse <= completed.cause.occurred_at:
+                raise Violation("no run completes on a lapsed hold", f"{step} lapsed at {lapse}", key)
+
+
+def _waits_for(last: Entry, worker: Participant) -> bool:
+    undoing = {step.undo_command_id for step in last.steps if step.undo_command_id}
+    return any(command in undoing for command in worker.parked)
