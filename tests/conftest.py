@@ -19,7 +19,7 @@ import pytest
 
 from fulcrum.localstack import Stack
 
-_FOLDERS = ("unit", "contract", "stack", "e2e")
+_FOLDERS = ("unit", "simulation", "contract", "stack", "e2e")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -41,6 +41,7 @@ _COMMANDS = {
     "dev": "fulcrum.cli.dev",
     "demo": "fulcrum.cli.demo",
     "bench": "fulcrum.cli.bench",
+    "simulate": "fulcrum.cli.simulate",
     "doctor": "fulcrum.cli.doctor",
 }
 #: Exit codes by error, most special first.

@@ -25,6 +25,7 @@ class Failure:
     workflow_id: str | None
     seed: int
     workflows: int
+    faults: Faults
     schedule: tuple[Happened, ...]
 
 
@@ -40,7 +41,7 @@ class Result:
     failure: Failure | None = None
 
 
-def simulate(seed: int, workflows: int, faults: Faults) -> Result:
+def run_worlds(seed: int, workflows: int, faults: Faults) -> Result:
     """Run ``workflows`` in worlds of ``WORLD``, up to the first violation."""
     result = Result()
     digest = hashlib.sha256()
@@ -50,9 +51,8 @@ def simulate(seed: int, workflows: int, faults: Faults) -> Result:
             world.run()
         except Violation as violation:
             story = tuple(world.story(violation.workflow_id))
-            result.failure = Failure(
-                violation.invariant, violation.detail, violation.workflow_id, world_seed, size, story
-            )
+            told = violation.invariant, violation.detail, violation.workflow_id
+            result.failure = Failure(*told, world_seed, size, faults, story)
         result.worlds += 1
         result.workflows += size
         result.steps += world.env.steps

@@ -59,7 +59,7 @@ class Clock:
     def jump(self, ahead: float) -> None:
         """The host's clock is set."""
         self._ahead = ahead
-        self._env.counts["fault.clock_jumps"] += 1
+        self._env.counts["clock.jumps"] += 1
         self._env.note(None, "clock", f"is {ahead:+.0f}s off from now on")
         self._plan_all()
 

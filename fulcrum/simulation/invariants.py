@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fulcrum.saga.messages import Event, StepCommand
+from fulcrum.saga.messages import Answer, Event, PaymentVoided, StepCommand, StockReleased
 from fulcrum.saga.run import Status, WorkflowRun
 from fulcrum.simulation.journal import Entry
 
@@ -27,6 +27,8 @@ class Invariants:
         self._settled: set[tuple[str, str, int]] = set()
         self._published: set[str] = set()
         self._effects: set[tuple[str, str]] = set()
+        self._answered: set[str] = set()
+        self._fences: set[tuple[str, str]] = set()
         self._final: dict[str, Entry] = {}
 
     # --- deciding -----------------------------------------------------------------------------
@@ -90,7 +92,21 @@ class Invariants:
         """The command has changed something in the world."""
         if (command_id, kind) in self._effects:
             raise Violation("one effect per command id", f"{kind} under {command_id}", workflow_id)
+        if (workflow_id, kind) in self._fences:
+            raise Violation("an undo leaves a fence", f"{kind} comes after it", workflow_id)
         self._effects.add((command_id, kind))
+
+    def answered(self, event: Answer) -> None:
+        """A command has got its answer; its repeats get the same one."""
+        key = event.workflow_id
+        if event.command_id in self._answered:
+            told = f"{type(event).__name__} is another one to {event.command_id}"
+            raise Violation("one answer per command id", told, key)
+        self._answered.add(event.command_id)
+        if isinstance(event, PaymentVoided):
+            self._fences.add((key, "authorize"))
+        elif isinstance(event, StockReleased):
+            self._fences.add((key, "reserve"))
 
     def stock(self, sku: str, received: int, available: int, reserved: int, workflow_id: str) -> None:
         """The stock of a SKU has changed."""

@@ -14,7 +14,7 @@ from fulcrum.saga.messages import Event
 from fulcrum.saga.run import WorkflowRun
 from fulcrum.saga.sent import Sent
 from fulcrum.simulation.environment import Environment
-from fulcrum.simulation.invariants import Invariants
+from fulcrum.simulation.invariants import Invariants, Violation
 from fulcrum.simulation.journal import Entry, Journal
 from fulcrum.simulation.logs import Log, Place, Reader, partition_of
 from fulcrum.simulation.process import Process
@@ -76,17 +76,22 @@ class Orchestrator:
         if self._process.crashes("before an event"):
             return
         run = self.runs.get(event.workflow_id)
-        outcome = decide(run, event)
-        match outcome:
-            case Decision():
-                self._perform(place, offset, event, run, outcome)
-            case Duplicate():
-                self._repeat(place, offset, event, outcome.run)
+        match self._decide(run, event):
+            case Decision() as decision:
+                self._perform(place, offset, event, run, decision)
+            case Duplicate(known):
+                self._repeat(place, offset, event, known)
             case Forget():
                 self._forget(place, offset, event)
-            case Undeliverable():
-                self._invariants.undeliverable(event, outcome.reason)
+            case Undeliverable(reason):
+                self._invariants.undeliverable(event, reason)
         self._process.crashes("after an event")
+
+    def _decide(self, run: WorkflowRun | None, event: Event) -> Decision | Duplicate | Undeliverable | Forget:
+        try:
+            return decide(run, event)
+        except Exception as error:
+            raise Violation("decide is total", f"{event}: {error!r}", event.workflow_id) from error
 
     def _perform(
         self, place: Place, offset: int, event: Event, before: WorkflowRun | None, decision: Decision

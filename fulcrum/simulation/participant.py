@@ -204,7 +204,7 @@ class Participant(Sender):
         """Answer ``command``, in the transaction that is running; a repeat gets its first answer."""
         if self.repeat(command):
             return
-        event = self.inbox[command.command_id] = self.event(command, kind, **own)
+        event = self.inbox[command.command_id] = self._event(command, kind, **own)
         self._leave(command, event, "")
 
     def answer_as(self, command: StepCommand, event: Answer) -> None:
@@ -212,18 +212,20 @@ class Participant(Sender):
         self.inbox[command.command_id] = event
         self._leave(command, event, f"in the name of {event.command_id[:8]}")
 
-    def event(self, command: StepCommand, kind: type[Answer], command_id: str = "", **own: Any) -> Answer:
+    def _event(self, command: StepCommand, kind: type[Answer], **own: Any) -> Answer:
         """The next event of this workflow on this service's stream."""
-        key, answered = command.workflow_id, command_id or command.command_id
+        key = command.workflow_id
         sequence = self._sequences[key] = self._sequences.get(key, 0) + 1
-        return kind(
-            event_id=identity.event_id(answered, kind.__name__),
+        event = kind(
+            event_id=identity.event_id(command.command_id, kind.__name__),
             workflow_id=key,
             sequence=sequence,
             occurred_at=self.env.moment(),
-            command_id=answered,
+            command_id=command.command_id,
             **own,
         )
+        self.invariants.answered(event)
+        return event
 
     def _leave(self, command: StepCommand, event: Answer, how: str) -> None:
         told = f"{type(command).__name__} -> {type(event).__name__} {event.stream}/{event.sequence} {how}"

@@ -1,0 +1,91 @@
+"""Does the saga keep its promises whatever happens to it?"""
+
+from __future__ import annotations
+
+import pytest
+
+from fulcrum.simulation.campaign import Result, run_worlds, worlds
+from fulcrum.simulation.faults import FAULTS, USUAL, Faults, parse
+from fulcrum.simulation.world import World
+
+
+def told(result: Result) -> str:
+    """What a failing run says."""
+    failure = result.failure
+    if failure is None:
+        return ""
+    story = "\n".join(str(happened) for happened in failure.schedule)
+    return f"{failure.invariant}: {failure.detail}\n{story}\nseed {failure.seed}, {failure.workflows}"
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13, 14])
+def test_every_invariant_holds_under_all_faults(seed: int) -> None:
+    """Some hundred workflows a seed, through everything that may go wrong, and every one of them ends."""
+    result = run_worlds(seed, 600, parse("all"))
+
+    assert result.failure is None, told(result)
+    ends = {name: count for name, count in result.counts.items() if name.startswith("ended.")}
+    assert sum(ends.values()) == 600
+    assert min(ends["ended.completed"], ends["ended.cancelled"]) > 50
+
+
+def test_every_invariant_holds_where_processes_die_all_the_time() -> None:
+    """Crashes between any two steps, and people who cancel meanwhile."""
+    result = run_worlds(21, 1000, parse("crash=0.02,cancel=0.7,duplicate,reorder"))
+
+    assert result.failure is None, told(result)
+    assert result.counts["fault.crash"] > 100
+
+
+def test_without_faults_every_workflow_completes_and_nothing_is_repeated() -> None:
+    """What the faults are measured against: three decisions and two commands a workflow."""
+    result = run_worlds(1, 200, parse("none"))
+
+    assert result.failure is None, told(result)
+    assert result.counts["ended.completed"] == 200
+    assert (result.counts["decisions"], result.counts["commands"]) == (600, 400)
+    assert not [name for name in result.counts if name.startswith(("fault.", "duplicates."))]
+
+
+@pytest.mark.parametrize("fault", USUAL)
+def test_each_fault_strikes(fault: str) -> None:
+    """A fault that never happens would prove nothing."""
+    rate = 1.0 if fault in ("clock", "silence") else max(FAULTS[fault].rate, 0.05)
+    result = run_worlds(3, 100, Faults({fault: rate}, fault))
+
+    assert result.failure is None, told(result)
+    assert result.counts[f"fault.{fault}"] > 0
+
+
+def test_an_undo_that_is_never_answered_is_visible() -> None:
+    """Where commands are parked for good, runs need attention and say why."""
+    result = run_worlds(5, 300, parse("parked=0.1,cancel=0.8"))
+
+    assert result.failure is None, told(result)
+    assert result.counts["ended.needs_attention"] > 0
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """Byte for byte, so that what failed can be seen again."""
+    schedules = []
+    for _ in range(2):
+        world = World(17, 100, parse("all"))
+        world.run()
+        schedules.append("\n".join(str(happened) for happened in world.story(None)))
+
+    assert schedules[0] == schedules[1]
+    assert run_worlds(18, 200, parse("all")) == run_worlds(18, 200, parse("all"))
+
+
+def test_another_seed_gives_another_run() -> None:
+    """Otherwise many seeds would show no more than one."""
+    faults = parse("all")
+    assert run_worlds(1, 100, faults).fingerprint != run_worlds(2, 100, faults).fingerprint
+
+
+def test_each_world_can_be_run_alone() -> None:
+    """The seed of a later world, given by itself, is that world again."""
+    seeds = list(worlds(9, 250))
+
+    assert [size for _, size in seeds] == [100, 100, 50]
+    assert list(worlds(*seeds[2])) == [seeds[2]]
