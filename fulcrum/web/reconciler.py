@@ -37,6 +37,8 @@ log = structlog.get_logger()
 #: Intents that one transaction looks at, and that one round sends again at most.
 BATCH = 500
 LONGEST_WAIT = timedelta(hours=1)
+#: By then the longest wait is reached from a millisecond.
+_DOUBLED_MOST = 22
 
 _IDS = bindparam("workflow_ids", type_=ARRAY(uuid_column()))
 _DUE = (
@@ -73,8 +75,9 @@ _PARKED = select(INTAKE.outbox_parked.c.key).where(
 
 def wait_before(look: int, grace: timedelta) -> timedelta:
     """How long an intent gets before look number ``look``, from 0: twice as long each time, up to an hour."""
-    longest = max(grace, LONGEST_WAIT)
-    return longest if look >= 32 else min(grace * (1 << look), longest)
+    if grace >= LONGEST_WAIT:
+        return grace
+    return min(grace * (1 << min(look, _DOUBLED_MOST)), LONGEST_WAIT)
 
 
 class Reconciler:
