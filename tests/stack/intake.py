@@ -17,10 +17,15 @@ from typing import IO, Any
 from uuid import uuid4
 
 import aiohttp
+from confluent_kafka import Consumer, TopicPartition
 from eventually import eventually, eventually_async
+from sqlalchemy import func, select
 
 from fulcrum.settings import Settings
+from fulcrum.store.database import Database
 from fulcrum.web.app import serve_intake
+from fulcrum.web.relations import INTAKE
+from fulcrum.wire.topics import Topics
 
 STOPS_WITHIN = 10.0
 
@@ -157,3 +162,47 @@ def intake_process(settings: Settings) -> Iterator[str]:
 def _tail(log: IO[str]) -> str:
     log.seek(0)
     return log.read()[-2000:]
+
+
+async def unsent(settings: Settings) -> int:
+    """How many rows the outbox holds."""
+    db = await Database.open(settings.postgres_dsn, size=1)
+    row = await db.one(select(func.count().label("n")).select_from(INTAKE.outbox))
+    await db.close()
+    assert row is not None
+    return int(row["n"])
+
+
+def records_of(settings: Settings, workflow_id: str) -> list[Any]:
+    """Every record of the intents topic with the workflow's key."""
+    topic = Topics(settings.namespace).stream("intents")
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "test", "log_level": 2})
+    found = []
+    try:
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            place = TopicPartition(topic, partition, 0)
+            _, end = consumer.get_watermark_offsets(place, timeout=10)
+            if not end:
+                continue
+            consumer.assign([place])
+            while True:
+                message = consumer.poll(10)
+                assert message is not None, f"{topic}[{partition}] ends at {end} and gives nothing"
+                assert message.error() is None, message.error()
+                if message.key() == workflow_id.encode():
+                    found.append(message)
+                if message.offset() + 1 >= end:
+                    break
+    finally:
+        consumer.close()
+    return found
+
+
+async def sent(settings: Settings, workflow_id: str) -> list[Any]:
+    """The workflow's records once the outbox is empty."""
+
+    async def drained() -> bool:
+        return await unsent(settings) == 0
+
+    await eventually_async(drained, within=15)
+    return await asyncio.to_thread(records_of, settings, workflow_id)

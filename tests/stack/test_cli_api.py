@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -156,6 +157,53 @@ def test_follow_ends_by_how_the_workflow_ends(run: Run, settings: Settings, stat
     seen = run(workflow.app, "show", told[0].workflow_id, "--follow", "--timeout", "0.5", "-o", "ndjson")
     assert seen.exit_code == code, seen.stderr
     assert [json.loads(line)["version"] for line in seen.stdout.splitlines()] == [1, 2, 3]
+
+
+def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
+    """One that is being undone is a success and told; a completed one is Conflict, exit code 5."""
+    accepted = [
+        json.loads(run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent())).stdout)
+        for _ in range(2)
+    ]
+    ids = [body["workflow_id"] for body in accepted]
+    apply(settings, [decision(1, workflow_id=ids[0], status="compensating", reason="[b]x[/b]")])
+    apply(settings, history(ids[1]))
+    seen = run(workflow.app, "cancel", ids[0], "--reason", "called off", "--actor", "ana")
+    assert (seen.exit_code, "compensating" in seen.stdout, "[b]x[/b]" in seen.stdout) == (0, True, True)
+    assert "being undone already" in seen.stderr
+    seen = run(workflow.app, "cancel", ids[1], "--reason", "called off")
+    assert isinstance(seen.exception, Conflict)
+    assert "completed" in str(seen.exception)
+    assert isinstance(run(workflow.app, "cancel", str(uuid4()), "--reason", "x").exception, NotFound)
+
+
+def test_cancel_says_when_nothing_is_decided_yet(run: Run) -> None:
+    """Without an orchestrator the request is stored; the user is told how to follow it."""
+    started = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent()))
+    workflow_id = json.loads(started.stdout)["workflow_id"]
+    seen = run(workflow.app, "cancel", workflow_id, "--reason", "called off", "-o", "json")
+    assert seen.exit_code == 0
+    assert json.loads(seen.stdout)["decided"] is False
+    assert f"fulcrum wf show {workflow_id} --follow" in seen.stderr
+    assert isinstance(run(workflow.app, "cancel", workflow_id, "--reason", "").exception, Rejected)
+
+
+def test_show_names_who_cancelled_and_why(run: Run, settings: Settings) -> None:
+    """The line of the timeline has the actor and the reason; a request that was ignored has no reason."""
+    told = history()
+    for version, ignored in ((3, None), (4, "already_compensating")):
+        made = decision(
+            version,
+            workflow_id=told[0].workflow_id,
+            status="compensating",
+            reason="cancelled: off",
+            ignored=ignored,
+        )
+        told[version - 1 :] = [replace(made, cause=replace(made.cause, type="CancelRequested", actor="ana"))]
+    apply(settings, told)
+    shown = run(workflow.app, "show", told[0].workflow_id).stdout
+    assert "by ana, cancelled: off;" in shown, shown
+    assert "by ana; ignored: already_compensating" in shown, shown
 
 
 def test_list_pages_by_cursor(run: Run, settings: Settings) -> None:

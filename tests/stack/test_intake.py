@@ -13,9 +13,8 @@ import aio_pika
 import aiohttp
 import pytest
 import pytest_asyncio
-from confluent_kafka import Consumer, TopicPartition
 from eventually import eventually_async
-from intake import Api, free_port, intent, listening_intake, ready, running_intake
+from intake import Api, free_port, intent, listening_intake, ready, running_intake, sent
 from link import linked
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
@@ -27,10 +26,9 @@ from fulcrum.saga.messages import IntentCreated, ReceiveStock
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.web.app import serve_intake
-from fulcrum.web.relations import INTAKE, intents
+from fulcrum.web.relations import intents
 from fulcrum.wire.codec import open_codec
 from fulcrum.wire.headers import Envelope
-from fulcrum.wire.topics import Topics
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,50 +51,6 @@ async def stored(settings: Settings, workflow_id: str) -> int:
     await db.close()
     assert row is not None
     return int(row["n"])
-
-
-async def unsent(settings: Settings) -> int:
-    """How many rows the outbox holds."""
-    db = await Database.open(settings.postgres_dsn, size=1)
-    row = await db.one(select(func.count().label("n")).select_from(INTAKE.outbox))
-    await db.close()
-    assert row is not None
-    return int(row["n"])
-
-
-def records_of(settings: Settings, workflow_id: str) -> list[Any]:
-    """Every record of the intents topic with the workflow's key."""
-    topic = Topics(settings.namespace).stream("intents")
-    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "test", "log_level": 2})
-    found = []
-    try:
-        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            place = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(place, timeout=10)
-            if not end:
-                continue
-            consumer.assign([place])
-            while True:
-                message = consumer.poll(10)
-                assert message is not None, f"{topic}[{partition}] ends at {end} and gives nothing"
-                assert message.error() is None, message.error()
-                if message.key() == workflow_id.encode():
-                    found.append(message)
-                if message.offset() + 1 >= end:
-                    break
-    finally:
-        consumer.close()
-    return found
-
-
-async def sent(settings: Settings, workflow_id: str) -> list[Any]:
-    """The workflow's records once the outbox is empty."""
-
-    async def drained() -> bool:
-        return await unsent(settings) == 0
-
-    await eventually_async(drained, within=15)
-    return await asyncio.to_thread(records_of, settings, workflow_id)
 
 
 async def test_intent_is_stored_and_its_event_leaves(api: Api, settings: Settings) -> None:

@@ -115,3 +115,11 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
         assert response.status_code == 200, response.text
         sources.append(response.json().get("freshness", {}).get("source"))
     assert sources[:3] == ["intake", "database", "cache"]
+    cancel = schema["/v1/workflows/{workflow_id}/cancel"]["POST"]
+    for workflow_id, status in ((accepted, 202), (told[0].workflow_id, 409)):
+        case = cancel.Case(
+            path_parameters={"workflow_id": workflow_id},
+            body={"reason": "called off"},
+            media_type="application/json",
+        )
+        assert case.call_and_validate(base_url=address).status_code == status
