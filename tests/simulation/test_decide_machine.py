@@ -1,0 +1,317 @@
+"""Does ``decide`` keep its promises for any events in any order, also those that no service would send?"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fulcrum.saga import identity, timers
+from fulcrum.saga.decide import Decision, Duplicate, Forget, Undeliverable, decide
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.messages import (
+    EVENTS,
+    Answer,
+    CancelRequested,
+    Event,
+    IntentCreated,
+    Line,
+    PaymentVoided,
+    QueryPayment,
+    StepCommand,
+    StockReleased,
+    TimerFired,
+)
+from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.simulation.environment import START
+
+INTENT = identity.intent_id("simulation", "machine")
+WORKFLOW = identity.workflow_id(INTENT)
+RETENTION = timedelta(days=1)
+ANSWERS = [kind for kind in EVENTS if issubclass(kind, Answer)]
+TIMERS = [kind for kind in EVENTS if issubclass(kind, TimerFired)]
+STEPS = ["authorize_payment", "reserve_stock", "no_such_step"]
+MOMENTS = st.integers(0, 7200).map(lambda seconds: START + timedelta(seconds=seconds))
+
+
+def make(kind: type[Event], **given: Any) -> Event:
+    """An event of ``kind``; what is not given is plausible."""
+    plausible: dict[str, Any] = {
+        "event_id": "event",
+        "workflow_id": WORKFLOW,
+        "occurred_at": START,
+        "authorization_id": "auth-1",
+        "amount_minor": 1,
+        "currency": "EUR",
+        "reason": "r",
+        "actor": "a",
+        "lines": (Line("sku-1", 1),),
+        "short": (),
+        "asked_command_id": "asked",
+        "expires_at": None,
+    }
+    return kind(**{f.name: {**plausible, **given}[f.name] for f in fields(kind)})
+
+
+class Deciding(RuleBasedStateMachine):
+    """One run. Every rule is an event; what its service or its clock would do is no limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run: WorkflowRun | None = None
+        self.before: WorkflowRun | None = None
+        self.taken: list[Event] = []
+        self.commands: dict[str, StepCommand] = {}
+        self.undone: set[str] = set()
+
+    @initialize(definition=st.sampled_from(sorted(DEFINITIONS)))
+    def begin(self, definition: str) -> None:
+        """The intent comes first on its stream."""
+        self.take(
+            IntentCreated(
+                event_id="intent",
+                workflow_id=WORKFLOW,
+                sequence=1,
+                occurred_at=START,
+                intent_id=INTENT,
+                tenant="t",
+                customer_ref="c",
+                lines=(Line("sku-1", 1),),
+                amount_minor=1,
+                currency="EUR",
+                payment_method="pay_ok",
+                ship_to="s",
+                definition=definition,
+                correlation_id="x",
+            )
+        )
+
+    # --- events -------------------------------------------------------------------------------
+
+    @rule(kind=st.sampled_from(ANSWERS), which=st.integers(0, 30), now=MOMENTS, lapses=st.none() | MOMENTS)
+    def answer(self, kind: type[Event], which: int, now: datetime, lapses: datetime | None) -> None:
+        """Any answer to any command that ever left, the newest first, or to one that did not."""
+        known = [*reversed(self.commands), "no-command-of-this-run"]
+        command = known[min(which, len(known) - 1)]
+        self.send(kind, occurred_at=now, command_id=command, expires_at=lapses)
+
+    @rule(now=MOMENTS, lapses=st.none() | MOMENTS, good=st.booleans())
+    def obey(self, now: datetime, lapses: datetime | None, good: bool) -> None:
+        """The answer that the command which left last asks for."""
+        command = list(self.commands.values())[-1]
+        step = DEFINITIONS[self.state.definition].step(command.step)
+        kinds = {
+            step.do: step.done if good else step.refused,
+            step.undo: step.undone,
+            step.query: step.not_found,
+        }
+        kind = kinds[type(command)]
+        assert kind is not None
+        self.send(kind, occurred_at=now, command_id=command.command_id, expires_at=lapses)
+
+    @rule(which=st.sampled_from(STEPS[:2]), now=MOMENTS)
+    def happen_after_all(self, which: str, now: datetime) -> None:
+        """A step's effect is told of when nobody waits for it any more."""
+        state = self.state.step(which)
+        if state.command_id is None:
+            return
+        step = DEFINITIONS[self.state.definition].step(which)
+        gone = state.status in (StepStatus.REFUSED, StepStatus.UNDONE) and self.state.status != Status.RUNNING
+        self.send(step.done, occurred_at=now, command_id=state.command_id)
+        if gone:
+            assert self.state.step(which).status == StepStatus.UNDO_REQUESTED, "a late effect is undone"
+
+    @rule(late=st.integers(0, 60))
+    def fire(self, late: int) -> None:
+        """The clock fires what is due next."""
+        timer = timers.next_timer(self.state, RETENTION)
+        if timer is not None:
+            self.take(timers.fire(self.state, timer, timer.due + timedelta(seconds=late)))
+
+    @rule(late=st.integers(0, 60), times=st.integers(2, 12))
+    def wait(self, late: int, times: int) -> None:
+        """Nobody answers for a long time."""
+        for _ in range(times):
+            self.fire(late)
+
+    @rule(
+        kind=st.sampled_from(TIMERS),
+        step=st.sampled_from(STEPS),
+        due=MOMENTS,
+        now=MOMENTS,
+        real=st.booleans(),
+    )
+    def fire_wrongly(self, kind: type[Event], step: str, due: datetime, now: datetime, real: bool) -> None:
+        """A timer that stands in no state, or that the clock has no reason to fire."""
+        own = {"deadline_at": due, "expires_at": due, "finished_at": due}
+        if real and step in STEPS[:2]:
+            state = self.state.step(step)
+            stands = {
+                "deadline_at": state.deadline_at,
+                "expires_at": state.expires_at,
+                "finished_at": self.state.finished_at,
+            }
+            own |= {name: moment for name, moment in stands.items() if moment is not None}
+        self.send(kind, occurred_at=now, step=step, command_id="c", **own)
+
+    @rule(now=MOMENTS)
+    def cancel(self, now: datetime) -> None:
+        """Somebody cancels, maybe again."""
+        self.send(CancelRequested, occurred_at=now)
+
+    @rule(which=st.integers(0, 30))
+    def repeat(self, which: int) -> None:
+        """An event that was taken comes again: the state stays, and what it decided is named."""
+        event = self.taken[which % len(self.taken)]
+        known = self.state
+        again = decide(known, event)
+
+        assert again == Duplicate(known)
+
+    @rule(kind=st.sampled_from(EVENTS), ahead=st.integers(1, 3))
+    def leave_a_gap(self, kind: type[Event], ahead: int) -> None:
+        """An event whose predecessor is missing is not applied."""
+        if kind is IntentCreated:
+            event: Event = replace(self.state.intent, sequence=self.next_of(kind) + ahead)
+        else:
+            event = make(
+                kind,
+                sequence=self.next_of(kind) + ahead,
+                command_id="c",
+                step=STEPS[0],
+                deadline_at=START,
+                finished_at=START,
+                expires_at=START,
+            )
+        assert isinstance(decide(self.state, event), Undeliverable)
+
+    @rule()
+    def accept_again(self) -> None:
+        """A second intent on the stream changes nothing."""
+        known = self.state
+        self.take(replace(known.intent, sequence=self.next_of(IntentCreated)))
+        assert self.state.steps == known.steps
+
+    # --- what each step must keep -------------------------------------------------------------
+
+    @invariant()
+    def a_run_that_moves_waits_for_somebody(self) -> None:
+        """Running waits for one command's answer, compensating for one undo's: both have a deadline."""
+        waiting = {
+            status: [step for step in self.state.steps if step.status == status] for status in StepStatus
+        }
+        match Status(self.state.status):
+            case Status.RUNNING:
+                (step,) = waiting[StepStatus.REQUESTED]
+                assert step.deadline_at is not None
+            case Status.COMPENSATING:
+                assert [s for s in waiting[StepStatus.UNDO_REQUESTED] if s.deadline_at is not None]
+            case Status.NEEDS_ATTENTION:
+                assert self.state.reason
+                assert waiting[StepStatus.UNDO_REQUESTED]
+
+    @invariant()
+    def the_end_says_the_truth(self) -> None:
+        """Completed: every step is done. Cancelled: none stands, except what is still being undone."""
+        statuses = {StepStatus(step.status) for step in self.state.steps}
+        if self.state.status == Status.COMPLETED:
+            assert statuses == {StepStatus.DONE}
+        if self.state.status == Status.CANCELLED:
+            assert not statuses & {StepStatus.DONE, StepStatus.REQUESTED}
+            assert self.state.reason
+
+    @precondition(lambda self: self.before is not None)
+    @invariant()
+    def terminal_states_never_change(self) -> None:
+        """Also not by an effect that came late and is undone."""
+        assert self.before is not None
+        if Status(self.before.status).final:
+            assert self.state.status == self.before.status
+            assert self.state.finished_at == self.before.finished_at
+
+    # --- how an event is taken ----------------------------------------------------------------
+
+    @property
+    def state(self) -> WorkflowRun:
+        """The run."""
+        assert self.run is not None
+        return self.run
+
+    def next_of(self, kind: type[Event]) -> int:
+        """The next sequence of the stream of ``kind``."""
+        return self.state.seen.get(kind.stream, 0) + 1
+
+    def send(self, kind: type[Event], **given: Any) -> None:
+        """The next event on its stream."""
+        self.take(make(kind, sequence=self.next_of(kind), **given))
+
+    def take(self, event: Event) -> None:
+        """Decide, and check what holds of every decision."""
+        before = self.run
+        outcome = decide(before, event)
+        assert outcome == decide(before, event)
+        if isinstance(outcome, Forget):
+            self.check_forgotten(event)
+            return
+        assert isinstance(outcome, Decision), outcome
+        after = outcome.run
+        assert after.version == (before.version + 1 if before is not None else 1)
+        assert after.seen[event.stream] == event.sequence
+        if outcome.ignored and before is not None:
+            unchanged = {"version": before.version, "seen": before.seen, "updated_at": before.updated_at}
+            assert replace(after, **unchanged) == before
+            assert not outcome.commands
+        for command in outcome.commands:
+            self.check_command(command)
+        if isinstance(event, Answer):
+            self.check_answer(event, outcome)
+        if before is not None and not Status(before.status).final and Status(after.status).final:
+            self.check_end(after, event.occurred_at)
+        for state in after.steps if before is not None else ():
+            began = before.step(state.name).status != state.status == StepStatus.UNDO_REQUESTED
+            assert not (began and state.late), "an undo has its full patience"
+        self.before, self.run = before, after
+        self.taken.append(event)
+
+    def check_command(self, command: StepCommand) -> None:
+        """One id is one command; an undo that was answered, or an old query, is never meant again."""
+        known = self.commands.get(command.command_id)
+        assert command.command_id not in self.undone
+        assert known is None or replace(known, issued_at=START) == replace(command, issued_at=START)
+        assert known is None or not isinstance(command, QueryPayment)
+        # The one that left last stands last.
+        self.commands[self.commands.pop(command.command_id, command).command_id] = command
+
+    def check_answer(self, event: Answer, decision: Decision) -> None:
+        """Only what the run has asked last of a step is heard."""
+        assert self.run is not None
+        asked = {
+            command
+            for step in self.run.steps
+            for command in (step.command_id, step.undo_command_id, step.query_command_id)
+        }
+        assert event.command_id in asked or decision.ignored
+        if type(event) in (PaymentVoided, StockReleased) and not decision.ignored:
+            self.undone.add(event.command_id)
+
+    def check_end(self, run: WorkflowRun, now: datetime) -> None:
+        """A run ends with nothing left to undo, and with every hold standing by the time that it knows."""
+        assert run.finished_at == now
+        assert StepStatus.UNDO_REQUESTED not in {step.status for step in run.steps}
+        if run.status == Status.COMPLETED:
+            assert all(step.expires_at is None or step.expires_at > now for step in run.steps)
+
+    def check_forgotten(self, event: Event) -> None:
+        """Only a finished run is forgotten, and only when nothing of it is still being undone."""
+        assert isinstance(event, timers.RetentionPassed)
+        assert Status(self.state.status).final
+        assert StepStatus.UNDO_REQUESTED not in {step.status for step in self.state.steps}
+        assert isinstance(decide(None, event), Forget)
+
+
+Deciding.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDeciding = Deciding.TestCase
