@@ -13,6 +13,7 @@ import uvloop
 from faust.types import TopicT
 from faust.types.transports import TransportT
 
+from fulcrum.agents.assignor import ReturningAssignor
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
@@ -58,6 +59,7 @@ def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_group_instance_id=f"{app_id}-{settings.instance}",
+        PartitionAssignor=ReturningAssignor,
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=_SESSION_TIMEOUT,
         broker_heartbeat_interval=3.0,

@@ -69,8 +69,7 @@ class Session:
 
     def text(self, sql: str, parameters: Mapping[str, Any]) -> str:
         """The statement with its parameters in place."""
-        with self._translated():
-            return self._cursor.mogrify(sql, parameters).decode()
+        return self._cursor.mogrify(sql, parameters).decode()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

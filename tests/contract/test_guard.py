@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from faust.app.base import App
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -49,6 +51,9 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "App._on_partitions_revoked": (App._on_partitions_revoked, "d5c895bbe57dc73a"),
     "App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db85b3"),
     "App._new_transport": (App._new_transport, "42db531312dd776f"),
+    "PartitionAssignor.on_assignment": (PartitionAssignor.on_assignment, "72f34bf053d696b5"),
+    "PartitionAssignor.metadata": (PartitionAssignor.metadata, "6d7f0ebcd61e8b4d"),
+    "GroupCoordinator.request_rejoin": (GroupCoordinator.request_rejoin, "f70a261c91c38cb5"),
     "Producer._settings_extra": (driver.Producer._settings_extra, "a4c7bc41b6382223"),
 }
 

@@ -285,6 +285,8 @@ def test_interrupted_up_leaves_nothing(folder: Path, dist: Path, number: signal.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Tests that run in the background inherit an ignored Ctrl-C; a person's shell does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as up:
         assert up.stdout is not None
         while "redis" not in up.stdout.readline():

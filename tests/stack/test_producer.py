@@ -119,16 +119,17 @@ async def test_records_that_are_given_up_in_flight_are_sent_again_in_order(
     """When the deadline cuts batches in the middle, copies may follow; no key's record comes too early."""
     monkeypatch.setattr("fulcrum.wire.producer._LOOK_SECONDS", 0.001)
     # Large and incompressible, so that Kafka has its hands full when the deadline passes.
-    rest = records = [r._replace(headers=[("noise", os.urandom(1500))]) for r in _records(topic, 5_000)]
+    rest = records = [r._replace(headers=[("noise", os.urandom(1500))]) for r in _records(topic, 20_000)]
     cuts = 0
-    for _ in range(6):
+    # What is under way when the deadline passes may still be acknowledged: a cut takes some luck.
+    while len(rest) > 1 and cuts < 3:
         rest = rest[await producer.send_batch(rest[:1]) :]  # connected, so that the next batch gets going
-        given, sent = len(rest), 0
+        given, sent = rest[:4_000], 0
         with monkeypatch.context() as hurried, contextlib.suppress(Unavailable):
             hurried.setattr(producer, "_deadline", 0.0)
-            sent = await producer.send_batch(rest)
+            sent = await producer.send_batch(given)
         rest = rest[sent:]
-        cuts += sent < given
+        cuts += sent < len(given)
     assert cuts > 0, "nothing was cut, so this run shows nothing"
     while rest:
         rest = rest[await producer.send_batch(rest) :]
