@@ -19,6 +19,8 @@ from fulcrum.settings import Settings
 from fulcrum.wire.topics import Topics
 
 _WITHIN = 5.0
+#: The first question about a group on a new cluster waits until its coordinator is there.
+_GROUP_WITHIN = 15.0
 #: Records of the journal, and of dead letters, that are read from each partition at most.
 _TAIL, _LETTERS = 25, 5
 _NONE = -1001
@@ -48,7 +50,7 @@ class Kafka:
         """Where ``group`` stands, or -1001, in each partition."""
         asking = _consumer(self.settings, group)
         try:
-            answer = asking.committed([TopicPartition(*place) for place in places], timeout=_WITHIN)
+            answer = asking.committed([TopicPartition(*place) for place in places], timeout=_GROUP_WITHIN)
         finally:
             asking.close()
         return {(each.topic, each.partition): each.offset for each in answer}
@@ -60,7 +62,10 @@ class Kafka:
             place: min(most, ends[place] - start) for place, start in starts.items() if ends[place] > start
         }
         deadline = time.monotonic() + _WITHIN
-        self._consumer.assign([TopicPartition(*place, starts[place]) for place in left])
+        asked = [TopicPartition(*place, starts[place]) for place in left]
+        self._consumer.assign(asked)
+        # A pause outlives the assignment in which it was made.
+        self._consumer.resume(asked)
         while left:
             message = self._consumer.poll(0.2)
             if message is None or message.error():
@@ -87,6 +92,7 @@ def _consumer(settings: Settings, group: str) -> Consumer:
             "log_level": 0,
             "fetch.wait.max.ms": 10,
             "queued.min.messages": 1,
+            "fetch.queue.backoff.ms": 10,
             "fetch.message.max.bytes": 65_536,
         }
     )
