@@ -9,8 +9,8 @@ from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import CancelRequested, IntentCreated, Line
 from fulcrum.simulation.environment import Environment
 from fulcrum.simulation.logs import Log
-from fulcrum.simulation.participant import Sender
 from fulcrum.simulation.provider import DECLINED
+from fulcrum.simulation.sender import Sender
 
 SCARCE = "scarce"
 SKUS = ("sku-1", "sku-2", "sku-3", "sku-4", SCARCE)

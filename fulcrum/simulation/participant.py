@@ -1,4 +1,4 @@
-"""What the workers have in common: queue, inbox, outbox and relay.
+"""What the workers have in common: queue, turns and inbox.
 
 What a command's handling does between two ``yield`` is one transaction; at a ``yield`` the process may die.
 Then nothing of the next transaction happened, and the delivery comes again.
@@ -12,61 +12,19 @@ from typing import Any
 
 from fulcrum.errors import Retryable
 from fulcrum.saga import identity
-from fulcrum.saga.messages import Answer, Event, StepCommand
+from fulcrum.saga.messages import Answer, StepCommand
 from fulcrum.simulation.environment import Environment
 from fulcrum.simulation.invariants import Invariants
-from fulcrum.simulation.logs import Log, partition_of
-from fulcrum.simulation.process import Process
+from fulcrum.simulation.logs import Log
+from fulcrum.simulation.sender import Sender
 
 #: The handling of one command: it yields the seconds until its next transaction or call.
 Handling = Generator[float, None, None]
 
 _QUEUE = 0.02  # seconds, on average, from a publish to its delivery
-_RELAY = 0.01
-_BATCH = 20  # rows that the relay sends before it deletes them
 _PREFETCH = 20  # deliveries that are carried out side by side
 _RETRIES = (1.0, 5.0, 30.0, 120.0, 600.0)
 _OPERATOR = 3600.0  # seconds, on average, until a parked command is replayed
-
-
-class Sender(Process):
-    """A process with an outbox. Its relay sends the rows in order and deletes them afterwards."""
-
-    def __init__(self, env: Environment, name: str, logs: Sequence[Log]) -> None:
-        super().__init__(env, name)
-        self._logs = logs
-        self._outbox: list[Event] = []
-        self._relaying = False
-
-    def send(self, event: Event) -> None:
-        """Leave ``event`` for the relay, in the transaction that is running."""
-        self._outbox.append(event)
-        self._wake_relay()
-
-    def _wake_relay(self) -> None:
-        if self._outbox and self.up and not self._relaying:
-            self._relaying = True
-            self.later(self.env.about(_RELAY), self._relay)
-
-    def _relay(self) -> None:
-        rows = self._outbox[:_BATCH]
-        for event in rows:
-            if self.crashes("before it sends an event"):
-                return
-            log = self._logs[partition_of(event.workflow_id)]
-            for _ in range(2 if self.env.strikes("duplicate") else 1):
-                log.append(event)
-        if self.crashes("before it deletes the sent rows"):
-            return
-        del self._outbox[: len(rows)]
-        self._relaying = False
-        self._wake_relay()
-
-    def _lost(self) -> None:
-        self._relaying = False
-
-    def _started(self) -> None:
-        self._wake_relay()
 
 
 class Participant(Sender):
