@@ -19,6 +19,7 @@ from fulcrum.saga.messages import Answer, PaymentAuthorized, PaymentNotFound, St
 from fulcrum.store import inbox
 from fulcrum.workers.payment_moves import State
 from fulcrum.workers.payment_relations import PAYMENTS
+from fulcrum.workers.payment_worker import SERVICE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -270,6 +271,22 @@ async def test_copies_of_query_and_authorization_in_many_processes_tell_one_answ
     assert len(events) == 8
     assert len(set(events)) == 1
     assert bench.effects(workflow) == ["authorize"]
+
+
+@pytest.mark.parametrize("first", ["authorization", "query"])
+async def test_every_command_is_kept_with_its_answer(bench: Bench, first: str) -> None:
+    """Whoever of the two is answered first, both count as answered."""
+    workflow = new_workflow()
+    command = authorize(workflow, "pay_timeout_ok")
+    await bench.not_told(command)
+    if first == "authorization":
+        await bench.handle(command)
+    await bench.handle(query(workflow))
+    async with bench.db.transaction() as tx:
+        ids = {command.command_id, query(workflow).command_id}
+        kept = await inbox.outcomes(tx, PAYMENTS, SERVICE, ids)
+    assert kept.keys() == ids
+    assert kept[command.command_id] == kept[query(workflow).command_id] is not None
 
 
 # --- holds that lapse -----------------------------------------------------------------------------
