@@ -313,5 +313,5 @@ class Deciding(RuleBasedStateMachine):
         assert isinstance(decide(None, event), Forget)
 
 
-Deciding.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Deciding.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestDeciding = Deciding.TestCase

@@ -18,23 +18,23 @@ def told(result: Result) -> str:
     return f"{failure.invariant}: {failure.detail}\n{story}\nseed {failure.seed}, {failure.workflows}"
 
 
-@pytest.mark.parametrize("seed", [11, 12, 13, 14])
+@pytest.mark.parametrize("seed", [11, 12, 13])
 def test_every_invariant_holds_under_all_faults(seed: int) -> None:
     """Some hundred workflows a seed, through everything that may go wrong, and every one of them ends."""
-    result = run_worlds(seed, 600, parse("all"))
+    result = run_worlds(seed, 500, parse("all"))
 
     assert result.failure is None, told(result)
     ends = {name: count for name, count in result.counts.items() if name.startswith("ended.")}
-    assert sum(ends.values()) == 600
+    assert sum(ends.values()) == 500
     assert min(ends["ended.completed"], ends["ended.cancelled"]) > 50
 
 
 def test_every_invariant_holds_where_processes_die_all_the_time() -> None:
     """Crashes between any two steps, and people who cancel meanwhile."""
-    result = run_worlds(21, 1000, parse("crash=0.02,cancel=0.7,duplicate,reorder"))
+    result = run_worlds(21, 600, parse("crash=0.02,cancel=0.7,duplicate,reorder"))
 
     assert result.failure is None, told(result)
-    assert result.counts["fault.crash"] > 100
+    assert result.counts["fault.crash"] > 80
 
 
 def test_without_faults_every_workflow_completes_and_nothing_is_repeated() -> None:
