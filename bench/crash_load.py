@@ -23,7 +23,7 @@ from fulcrum.readmodel.projection import FINAL
 _REQUEST_WITHIN = 3.0
 _AGAIN, _LOOK_AGAIN = 0.05, 0.1
 _STOCK_WITHIN = 60.0
-_UNITS = 10_000_000
+_UNITS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,18 @@ class Steady:
 
     async def stock(self) -> None:
         """Bring the one SKU into stock that intents order; Unavailable when it does not come."""
+        record = Sent(STORIES[0], 0.0)
         try:
             async with asyncio.timeout(_STOCK_WITHIN):
                 url = f"{self.api}/v1/stock/{self._full}"
                 body = {"quantity": _UNITS, "reference": "crash"}
-                await self._insist("POST", f"{url}/receipts", 202, body, key="first")
-                await self._insist("GET", url, 200)
+                await self._insist("POST", f"{url}/receipts", 202, body, "first", record)
+                await self._insist("GET", url, 200, record=record)
         except TimeoutError:
-            raise Unavailable(f"{self._full} did not come into stock within {_STOCK_WITHIN:g} s") from None
+            raise Unavailable(
+                f"{self._full} did not come into stock within {_STOCK_WITHIN:g} s; "
+                f"the last answer was {record.error}"
+            ) from None
 
     async def run(self) -> None:
         """Send evenly until stopped, whatever the answers do."""

@@ -21,9 +21,9 @@ from fulcrum.doctor.invariants import settings_of
 from fulcrum.localstack import Running, Stack
 from fulcrum.wire.codec import open_codec
 
-#: Delays of retries are a twentieth of those in use, and there are more of them: an outage that was made on
+#: Delays of retries are a small part of those in use, and there are more of them: an outage that was made on
 #: purpose is short, and its end is waited for.
-LIMITS = {"FULCRUM_RETRY_UNIT": "0.05", "FULCRUM_RETRY_LIMIT": "40"}
+LIMITS = {"FULCRUM_RETRY_UNIT": "0.005", "FULCRUM_RETRY_LIMIT": "40"}
 
 _WARM = 10
 _RECOVERED_WITHIN = 90.0

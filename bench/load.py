@@ -96,6 +96,9 @@ class Ends:
                 "bootstrap.servers": env["FULCRUM_KAFKA_BOOTSTRAP"],
                 "group.id": "bench",
                 "enable.auto.commit": False,
+                # A crash run kills the broker on purpose: be quiet about it, and back at once.
+                "log_level": 0,
+                "reconnect.backoff.max.ms": 200,
             }
         )
         topic = Topics(env["FULCRUM_NAMESPACE"]).stream("decisions")

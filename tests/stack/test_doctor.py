@@ -308,8 +308,9 @@ async def test_what_the_cache_makes_up_is_seen(empty: Settings) -> None:
             )
         finally:
             opened.execute(
-                "TRUNCATE intake.intents, intake.cancellations, read_model.workflow_runs, read_model.timeline,"
-                " payments.payments, payments.inbox, inventory.stock, inventory.reservations, inventory.reservation_lines"
+                "TRUNCATE intake.intents, intake.cancellations, read_model.workflow_runs,"
+                " read_model.timeline, payments.payments, payments.inbox, inventory.stock,"
+                " inventory.reservations, inventory.reservation_lines"
             )
             opened.execute("ALTER TABLE inventory.ledger DISABLE TRIGGER ALL")
             opened.execute("DELETE FROM inventory.ledger")
