@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
+from aiormq.exceptions import ChannelInvalidStateError
 
 from fulcrum import crashpoint
 from fulcrum.commands.delivery import (
@@ -71,7 +72,10 @@ class _Item:
     @property
     def stale(self) -> bool:
         """Whether its channel is gone, so that it will be delivered again."""
-        return self.message.channel.is_closed
+        try:
+            return self.message.channel.is_closed
+        except ChannelInvalidStateError:  # closed for so long that the message has forgotten it
+            return True
 
 
 class CommandConsumer:
