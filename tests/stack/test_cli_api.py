@@ -166,10 +166,10 @@ def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
         for _ in range(2)
     ]
     ids = [body["workflow_id"] for body in accepted]
-    apply(settings, [decision(1, workflow_id=ids[0], status="compensating", reason="[b]x[/b]")])
+    apply(settings, [decision(1, workflow_id=ids[0], status="cancelled", reason="[b]x[/b]")])
     apply(settings, history(ids[1]))
     seen = run(workflow.app, "cancel", ids[0], "--reason", "called off", "--actor", "ana")
-    assert (seen.exit_code, "compensating" in seen.stdout, "[b]x[/b]" in seen.stdout) == (0, True, True)
+    assert (seen.exit_code, "cancelled" in seen.stdout, "[b]x[/b]" in seen.stdout) == (0, True, True)
     assert "being undone already" in seen.stderr
     seen = run(workflow.app, "cancel", ids[1], "--reason", "called off")
     assert isinstance(seen.exception, Conflict)
@@ -191,11 +191,11 @@ def test_cancel_says_when_nothing_is_decided_yet(run: Run) -> None:
 def test_show_names_who_cancelled_and_why(run: Run, settings: Settings) -> None:
     """The line of the timeline has the actor and the reason; a request that was ignored has no reason."""
     told = history()
-    for version, ignored in ((3, None), (4, "already_compensating")):
+    for version, ignored in ((3, None), (4, "already_final")):
         made = decision(
             version,
             workflow_id=told[0].workflow_id,
-            status="compensating",
+            status="cancelled",
             reason="cancelled: off",
             ignored=ignored,
         )
@@ -203,7 +203,7 @@ def test_show_names_who_cancelled_and_why(run: Run, settings: Settings) -> None:
     apply(settings, told)
     shown = run(workflow.app, "show", told[0].workflow_id).stdout
     assert "by ana, cancelled: off;" in shown, shown
-    assert "by ana; ignored: already_compensating" in shown, shown
+    assert "by ana; ignored: already_final" in shown, shown
 
 
 def test_list_pages_by_cursor(run: Run, settings: Settings) -> None:

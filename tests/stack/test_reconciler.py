@@ -219,7 +219,8 @@ async def test_round_is_bounded_and_gets_to_everything(
 ) -> None:
     """At most so many leave in one round; those that have started cost nothing of it."""
     monkeypatch.setattr(reconciler, "BATCH", 3)
-    lost, started = await accepted(db, 7), await accepted(db, 8)
+    mixed = [(await accepted(db, check_at=LONG_AGO + timedelta(seconds=n)))[0] for n in range(11)]
+    started, lost = mixed[::3], [each for n, each in enumerate(mixed) if n % 3]
     await start(db, *started)
     assert [await rounds.round() for _ in range(4)] == [3, 3, 1, 0]
     assert sorted(key for key, _ in await emitted(db)) == sorted(lost)
