@@ -74,7 +74,7 @@ class _Item:
         """Whether its channel is gone, so that it will be delivered again."""
         try:
             return self.message.channel.is_closed
-        except ChannelInvalidStateError:  # closed for so long that the message has forgotten it
+        except ChannelInvalidStateError:  # so aio_pika says that it is closed
             return True
 
 

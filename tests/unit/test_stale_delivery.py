@@ -11,8 +11,8 @@ from aiormq.exceptions import ChannelInvalidStateError
 from fulcrum.commands.consumer import _Item
 
 
-class _Forgotten:
-    """A message of aio_pika once RabbitMQ was killed: asked for its channel, it raises."""
+class _Raises:
+    """A message of aio_pika once its channel is closed: asked for it, it raises."""
 
     @property
     def channel(self) -> Any:
@@ -24,10 +24,10 @@ class _Forgotten:
     [
         (SimpleNamespace(channel=SimpleNamespace(is_closed=False)), False),
         (SimpleNamespace(channel=SimpleNamespace(is_closed=True)), True),
-        (_Forgotten(), True),
+        (_Raises(), True),
     ],
-    ids=["open", "closed", "forgotten"],
+    ids=["open", "closed", "raises"],
 )
 def test_it_is_stale_once_its_channel_is_gone(message: Any, stale: bool) -> None:
-    """Closed, or closed and forgotten."""
+    """Closed, whichever way the message tells it."""
     assert _Item(message, {}, 1).stale is stale
