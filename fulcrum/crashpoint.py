@@ -19,7 +19,10 @@ VARIABLE = "FULCRUM_CRASH_AT"
 POINTS: Mapping[str, tuple[str, str]] = {
     "intake.committed": ("intake", "an intent is committed, and its client not answered"),
     "event.received": ("agents", "an event was taken, and nothing was done about it"),
-    "decision.sent": ("agents", "state and decision are on their way to Kafka, the event is not finished"),
+    "decision.sent": (
+        "agents",
+        "the state is in Kafka, the decision on its way, the event not finished",
+    ),
     "command.published": ("agents", "RabbitMQ has confirmed a command, its decision is not finished"),
     "partitions.revoked": ("agents", "a rebalance takes partitions away, nothing is committed yet"),
     "table.recovered": ("agents", "the table is recovered, and no partition is released yet"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,6 +61,8 @@ class Orchestrator:
         self._sent = Sent()
         #: What the broker has yet to acknowledge of a run: its last state and decisions.
         self._in_flight: dict[str, Sequence[asyncio.Future[Any]]] = {}
+        #: Who may send to a partition of the journal. States are acknowledged in order, and so are turns.
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def handle(self, event: EventT[Any]) -> None:
         """Take one event; returns before the broker has acknowledged what it caused."""
@@ -123,10 +126,8 @@ class Orchestrator:
         run, made = transition.run, transition.made
         stored = self._runs.store(run.workflow_id.encode(), transition.state)
         self._clock.note(run.workflow_id.encode(), run)
-        sent = await self._send_due(event, message, run)
-
-        crashpoint.reached("decision.sent")
-        self._finish(event, run, (stored, *sent))
+        sent = self._send_after(stored, event, message, run, self._sent.due(run))
+        self._finish(event, run, (stored, asyncio.ensure_future(sent)))
         metrics.decisions.labels(status=run.status, kind="ignored" if made.ignored else "made").inc()
         log.info(
             "decision.made",
@@ -140,10 +141,11 @@ class Orchestrator:
 
     async def _repeat(self, event: EventT[Any], message: Event, run: WorkflowRun) -> None:
         """A duplicate is never just skipped: what it decided may not have been sent."""
-        sent = await self._send_due(event, message, run)
+        in_flight, due = self._in_flight.get(run.workflow_id, ()), self._sent.due(run)
         metrics.decisions.labels(status=run.status, kind="duplicate").inc()
-        log.info("event.duplicate", cause=type(message).__name__, emitted=len(sent))
-        self._finish(event, run, (*self._in_flight.get(run.workflow_id, ()), *sent))
+        log.info("event.duplicate", cause=type(message).__name__, emitted=len(due))
+        sent = [asyncio.ensure_future(self._send_all(event, message, run, due))] if due else []
+        self._finish(event, run, (*in_flight, *sent))
 
     def _finish(self, event: EventT[Any], run: WorkflowRun, writes: Sequence[asyncio.Future[Any]]) -> None:
         """The event is finished with the last writes of its run: the broker takes those before them first."""
@@ -169,11 +171,30 @@ class Orchestrator:
         log.info("run.forgotten")
         finish_when_safe(self._app, event, () if gone is None else (gone,))
 
-    async def _send_due(
-        self, event: EventT[Any], cause: Event, run: WorkflowRun
-    ) -> list[asyncio.Future[Any]]:
-        """Send what this process has not sent of the run, also what an earlier one left in the state."""
-        return [await self._send(event, cause, run, unsent) for unsent in self._sent.due(run)]
+    async def _send_after(
+        self,
+        stored: asyncio.Future[Any],
+        event: EventT[Any],
+        cause: Event,
+        run: WorkflowRun,
+        due: Sequence[Unsent],
+    ) -> None:
+        """Send once Kafka has the state that names these decisions.
+
+        A decision whose state is lost with this process could be taken otherwise by the next one, because
+        events of different topics may then come in another order.
+        """
+        await stored
+        await self._send_all(event, cause, run, due)
+
+    async def _send_all(
+        self, event: EventT[Any], cause: Event, run: WorkflowRun, due: Sequence[Unsent]
+    ) -> None:
+        """Send decisions in order, one partition's one after another, and wait until Kafka has them."""
+        async with self._turns[event.message.partition]:
+            sent = [await self._send(event, cause, run, unsent) for unsent in due]
+        crashpoint.reached("decision.sent")
+        await asyncio.gather(*sent)
 
     async def _send(
         self, event: EventT[Any], cause: Event, run: WorkflowRun, unsent: Unsent
