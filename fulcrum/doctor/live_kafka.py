@@ -55,6 +55,12 @@ class Kafka:
             asking.close()
         return {(each.topic, each.partition): each.offset for each in answer}
 
+    def since(self, moment: float, places: Sequence[Place]) -> dict[Place, int | None]:
+        """The first offset of each partition whose record is younger than ``moment`` (seconds), or None."""
+        asked = [TopicPartition(*place, int(moment * 1000)) for place in places]
+        answer = self._consumer.offsets_for_times(asked, timeout=_WITHIN)
+        return {(each.topic, each.partition): each.offset if each.offset >= 0 else None for each in answer}
+
     def read(self, starts: Mapping[Place, int], most: int) -> Iterator[Message]:
         """Up to ``most`` records of each partition from its offset in ``starts``."""
         ends = {place: self.ends(place)[1] for place in starts}
@@ -163,12 +169,13 @@ def _text(value: bytes | str | None) -> str:
 
 def journal_tail(kafka: Kafka, grace: float) -> list[bytes]:
     """The last decisions of each partition that are older than ``grace``."""
-    starts = {}
-    for place in kafka.places([kafka.topics.stream("decisions")]):
-        low, high = kafka.ends(place)
-        if high > low:
-            starts[place] = max(low, high - _TAIL)
     until = time.time() - grace
+    starts = {}
+    for place, young in kafka.since(until, kafka.places([kafka.topics.stream("decisions")])).items():
+        low, high = kafka.ends(place)
+        end = high if young is None else young
+        if end > low:
+            starts[place] = max(low, end - _TAIL)
     return [
         message.value() or b""
         for message in kafka.read(starts, _TAIL)

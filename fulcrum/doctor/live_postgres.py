@@ -10,7 +10,7 @@ from uuid import uuid4
 import psycopg2
 
 from fulcrum.doctor.findings import Fault, Finding, State, found, unknown
-from fulcrum.doctor.questions import PICKS, QUESTIONS, SKUS, TO_ADD_UP, Over, Question
+from fulcrum.doctor.questions import LOOKED_AT, PICKS, QUESTIONS, SKUS, TO_ADD_UP, Over, Question
 from fulcrum.errors import Unavailable
 
 #: Milliseconds after which Postgres breaks off a statement of ours, and seconds for a connection.
@@ -88,7 +88,7 @@ def _asked(
             ids = subjects(question.over)
             looked_at, more = len(ids), scope.parameters(ids=list(ids))
         else:
-            looked_at, more = scope.sample, scope.parameters()
+            looked_at, more = LOOKED_AT[question.over], scope.parameters()
         cursor.execute(question.sql, more)
         faults = [Fault(*(str(each) for each in row)) for row in cursor.fetchall()]
     except psycopg2.Error as error:

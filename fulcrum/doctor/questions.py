@@ -21,9 +21,9 @@ class Over(StrEnum):
     INTENTS = "intents"  #: accepted intents, those not confirmed and some of any age
     RUNS = "runs"  #: runs, the latest and some of any age
     WAITING = "waiting"  #: the oldest runs that are not finished
-    OUTBOXES = "outboxes"  #: the first rows of each outbox
+    OUTBOXES = "outboxes"  #: the first rows of each
     STOCK = "stock"  #: every SKU, unless the tables to add up are too large
-    PARKED = "parked"  #: messages that were put aside
+    PARKED = "parked"  #: messages that were put aside, the latest of each table
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,9 @@ PICKS: dict[Over, str] = {
         for status in ("running", "compensating", "needs_attention")
     ),
 }
+
+#: Tables that are looked into, where no subjects are picked.
+LOOKED_AT: dict[Over, int] = {Over.OUTBOXES: len(_SCHEMAS), Over.PARKED: len(_SCHEMAS) + 1}
 
 #: How many rows would have to be added up, as the planner estimates.
 TO_ADD_UP = """
