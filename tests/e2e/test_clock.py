@@ -71,3 +71,4 @@ async def test_a_late_step_is_sent_again_and_happens_once(hasty: System, visitor
     done = provider_effects(await effects(visitor, hasty.psp))
     assert dict(done[posted.workflow_id]) == {"authorize": 1}
     assert hasty.dead_letters() == 0
+    assert await visitor.pages("/v1/parked?limit=10") == []
