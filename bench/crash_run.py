@@ -53,6 +53,7 @@ async def crash(plan: Plan, stack: Stack, running: Running, say: Callable[[str],
     counts = Counts(running.supervisor)
     counting = asyncio.create_task(counts.run())
     hits: list[Hit] = []
+    sending: asyncio.Task[None] | None = None
     try:
         await load.stock()
         sending = asyncio.create_task(load.run())
@@ -65,9 +66,11 @@ async def crash(plan: Plan, stack: Stack, running: Running, say: Callable[[str],
         say("check      every invariant, from outside")
         violations = await settled(running.env)
     finally:
-        counting.cancel()
-        with suppress(asyncio.CancelledError):
-            await counting
+        for task in (counting, sending):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         await load.close()
         await asyncio.to_thread(ends.close)
     return {

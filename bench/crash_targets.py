@@ -131,7 +131,12 @@ class Targets:
         """Wait until the supervisor has started the role again."""
         role = self._roles.roles[name]
         restarts = role.restarts
-        await _until(lambda: role.restarts > restarts, _READY_WITHIN, f"{name} was not started again")
+        # It is counted a moment before it is there.
+        await _until(
+            lambda: role.restarts > restarts and role.pid is not None,
+            _READY_WITHIN,
+            f"{name} was not started again",
+        )
 
 
 async def _until(condition: Callable[[], bool], within: float, otherwise: str) -> None:
