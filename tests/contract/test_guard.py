@@ -47,6 +47,7 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "Consumer.on_partitions_revoked": (Consumer.on_partitions_revoked, "d04b7ae72c6fc206"),
     "Consumer._drain_messages": (Consumer._drain_messages, "44a2500309e83c63"),
     "Recovery.on_recovery_completed": (Recovery.on_recovery_completed, "6ef567acf072e46d"),
+    "Recovery._restart_recovery": (Recovery._restart_recovery.fun, "6bd8a8558a2dffe4"),
     "Recovery._resume_streams": (Recovery._resume_streams, "d986a6710c1aca98"),
     "App._on_partitions_revoked": (App._on_partitions_revoked, "d5c895bbe57dc73a"),
     "App._on_partitions_assigned": (App._on_partitions_assigned, "de932b7927db85b3"),
