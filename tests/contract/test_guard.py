@@ -55,6 +55,11 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "PartitionAssignor.on_assignment": (PartitionAssignor.on_assignment, "72f34bf053d696b5"),
     "PartitionAssignor.metadata": (PartitionAssignor.metadata, "6d7f0ebcd61e8b4d"),
     "GroupCoordinator.request_rejoin": (GroupCoordinator.request_rejoin, "f70a261c91c38cb5"),
+    "Consumer._new_consumer_thread": (driver.Consumer._new_consumer_thread, "0870ec53dea75083"),
+    "Thread._create_worker_consumer": (
+        driver.AIOKafkaConsumerThread._create_worker_consumer,
+        "c2701bfc3e6f6cad",
+    ),
     "Producer._settings_extra": (driver.Producer._settings_extra, "a4c7bc41b6382223"),
 }
 

@@ -109,7 +109,7 @@ class System:
 
     async def until_all_ready(self) -> None:
         """Wait until every role says that it is ready."""
-        roles = list(self.running.supervisor.roles.values())
+        roles = [role for role in self.running.supervisor.roles.values() if role.wanted]
 
         async def unready() -> list[str]:
             ready = await asyncio.gather(*(asyncio.to_thread(role.answers) for role in roles))

@@ -8,6 +8,7 @@ from uuid import uuid4
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+from eventually import eventually
 from faust.types import TP
 
 PARTITIONS = 2
@@ -44,6 +45,12 @@ class Site:
         asked = [NewTopic(name, PARTITIONS, 1) for name in topics or (self.topic, self.changelog)]
         for created in admin.create_topics(asked, operation_timeout=_TIMEOUT).values():
             created.result(_TIMEOUT)
+        # The broker shows a new topic a moment later; a group that joins before it is dealt nothing.
+        eventually(
+            lambda: {new.topic for new in asked} <= admin.list_topics(timeout=_TIMEOUT).topics.keys(),
+            within=_TIMEOUT,
+            state=lambda: sorted(admin.list_topics(timeout=_TIMEOUT).topics),
+        )
 
     def append(self, partition: int, count: int, topic: str = "") -> None:
         """Write ``count`` events at the end of a partition."""
