@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import faust
 import uvloop
+from faust.tables import TableManager
 from faust.types import TopicT
 from faust.types.transports import TransportT
 
@@ -22,6 +23,16 @@ from fulcrum.wire.codec import Codec, open_codec
 
 #: Seconds for which Kafka keeps a silent member's partitions; a restart within them needs no rebalance.
 _SESSION_TIMEOUT = 15.0
+
+
+class PromptTables(TableManager):
+    """Faust's table manager without its first second, in which modules of agents could still be imported."""
+
+    async def on_start(self) -> None:
+        """Ours are all declared by then."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class GuardedApp(faust.App):
@@ -60,6 +71,7 @@ def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
         topic_disable_leader=True,
         consumer_group_instance_id=f"{app_id}-{settings.instance}",
         PartitionAssignor=ReturningAssignor,
+        TableManager=PromptTables,
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=_SESSION_TIMEOUT,
         broker_heartbeat_interval=3.0,

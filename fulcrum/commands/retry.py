@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from fulcrum.errors import Corrupt, Rejected, Retryable, Unavailable
-from fulcrum.store.database import DatabaseDown, SerializationFailure
+from fulcrum.store.failures import DatabaseDown, SerializationFailure
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
 from faust.app.base import App
 from faust.assignor.partition_assignor import PartitionAssignor
+from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -60,6 +61,7 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
         driver.AIOKafkaConsumerThread._create_worker_consumer,
         "c2701bfc3e6f6cad",
     ),
+    "TableManager.on_start": (TableManager.on_start, "365dd25fbc0e0684"),
     "Producer._settings_extra": (driver.Producer._settings_extra, "a4c7bc41b6382223"),
 }
 

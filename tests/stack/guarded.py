@@ -220,7 +220,6 @@ async def worker(
         await feed(app, stream, reader.handle)
 
     app.finalize()
-    app.tables.sleep = _at_once  # a second in which modules of agents could be imported
     starting = asyncio.create_task(app.start())
     try:
         if settled:
