@@ -14,12 +14,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.crash_report import failed, tell
 from bench.crash_run import LIMITS, Plan, crash
 from bench.crash_schedule import schedule
 from bench.figures import seconds
+from fulcrum.cli.client import console
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import FulcrumError, Rejected
 from fulcrum.localstack import Stack, running
@@ -52,16 +51,16 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run, print, and write what was found; 0 when everything ended and every invariant holds."""
-    console = Console(soft_wrap=True, highlight=False)
+    out = console()
     plan, file = plan_of(arguments)
     folder = Path(tempfile.mkdtemp(prefix="fulcrum-crash-"))
     folder.chmod(0o755)
     stack = Stack(folder, Stack().home.dist)
     keep = True
     try:
-        with running(stack, say=console.print, namespace="crash", env=LIMITS) as found:
-            result = asyncio.run(crash(plan, stack, found, console.print))
-        tell(result, console)
+        with running(stack, say=out.print, namespace="crash", env=LIMITS) as found:
+            result = asyncio.run(crash(plan, stack, found, out.print))
+        tell(result, out)
         if file is not None:
             file.write_text(json.dumps(result, indent=1))
         reasons = failed(result)
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
         raise
     finally:
         if keep:
-            console.print(f"left for looking into: {folder}")
+            out.print(f"left for looking into: {folder}")
         else:
             stack.wipe(lambda line: None)
             shutil.rmtree(folder, ignore_errors=True)

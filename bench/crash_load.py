@@ -75,6 +75,8 @@ class Steady:
     rate: float
     seed: int
     sent: list[Sent] = field(default_factory=list)
+    #: What is not yet shown to have ended, by number.
+    waiting: dict[int, Sent] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
@@ -124,7 +126,7 @@ class Steady:
         """Wait for every workflow to end and to be shown; those that did not."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within)
-        return [each for each in self.sent if each.shown is None]
+        return list(self.waiting.values())
 
     async def close(self) -> None:
         """Give up what is left."""
@@ -139,6 +141,7 @@ class Steady:
         story = self._chance.choices(STORIES, [story.share for story in STORIES])[0]
         record = Sent(story, time.perf_counter())
         self.sent.append(record)
+        self.waiting[number] = record
         body = {
             "tenant": "crash",
             "customer_ref": f"customer-{number % 1000}",
@@ -158,6 +161,7 @@ class Steady:
         while (await self._insist("GET", url, 200))["status"] not in FINAL:  # noqa: ASYNC110 - the API is polled
             await asyncio.sleep(_LOOK_AGAIN)
         record.shown = time.perf_counter()
+        del self.waiting[number]
 
     async def _insist(
         self,

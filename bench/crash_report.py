@@ -33,21 +33,21 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Seconds from ``alone`` to the next completion, and to the acceptance, the completion and the sight of
-    a workflow that was posted after it; then the longest that a client waited which posted meanwhile."""
+    """Seconds from ``alone`` to the next completion, and to the acceptance, the completion and the sight of a
+    workflow that was posted after it; then to the sight of the last one that was posted before it."""
 
     next: float | None
     accepted: float | None
     completed: float | None
     shown: float | None
-    slowest: float | None
+    caught_up: float | None
 
 
 def seen(hit: Hit, sent: Iterable[Sent]) -> Seen:
     """What clients saw of one hit."""
     records = list(sent)
     fresh = [each for each in records if each.sent >= hit.alone]
-    during = [each for each in records if hit.began <= each.sent < hit.over and each.shown is not None]
+    before = [each.shown - hit.alone for each in records if each.sent < hit.alone and each.shown is not None]
 
     def first(times: Iterable[float | None]) -> float | None:
         after = [at - hit.alone for at in times if at is not None and at >= hit.alone]
@@ -59,7 +59,7 @@ def seen(hit: Hit, sent: Iterable[Sent]) -> Seen:
         accepted=first(each.accepted for each in fresh),
         completed=first(each.ended for each in done),
         shown=first(each.shown for each in done),
-        slowest=round(max((each.shown or 0) - each.sent for each in during), 3) if during else None,
+        caught_up=round(max(0.0, *before), 3) if before else None,
     )
 
 
@@ -72,7 +72,7 @@ def matrix(hits: Sequence[Hit], sent: Sequence[Sent]) -> list[dict[str, Any]]:
     rows = []
     for (target, way), each in sorted(groups.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         row: dict[str, Any] = {"target": target, "way": way, "times": len(each)}
-        for name in ("next", "accepted", "completed", "shown", "slowest"):
+        for name in ("next", "accepted", "completed", "shown", "caught_up"):
             values = [value for one in each if (value := getattr(one, name)) is not None]
             row[f"{name}_max_s"] = max(values, default=None)
         rows.append(row)
@@ -115,17 +115,19 @@ def failed(result: Mapping[str, Any]) -> list[str]:
 def tell(result: Mapping[str, Any], console: Console) -> None:
     """Print the result."""
     table = Table(
-        "what", "way", "times", "next", "accepted", "completed", "shown", "slowest", box=box.SIMPLE_HEAD
+        "what", "way", "times", "next", "accepted", "completed", "shown", "all", box=box.SIMPLE_HEAD
     )
+    for column in table.columns:
+        column.no_wrap = True
     for row in result["matrix"]:
-        times = [row[f"{name}_max_s"] for name in ("next", "accepted", "completed", "shown", "slowest")]
+        times = [row[f"{name}_max_s"] for name in ("next", "accepted", "completed", "shown", "caught_up")]
         shown = ["-" if value is None else f"{value:.2f}" for value in times]
         table.add_row(row["target"], row["way"], str(row["times"]), *shown)
     console.print(table)
     console.print(
         "Seconds, the largest of each: from the hit (of a server: its start; of a pause: its end) to the\n"
-        "next completion; of a workflow posted after it, to its acceptance, completion and sight; slowest:\n"
-        "the longest that a client waited from its first try to the sight of the end, between two hits."
+        "next completion; of a workflow posted after it, to its acceptance, completion and sight; to the\n"
+        "sight of the last one posted before it. Some hits fall into the recovery from the one before."
     )
     for name in ("hits", "seconds", "sent", "ended", "tries"):
         console.print(f"{name}: {result[name]}")

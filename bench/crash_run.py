@@ -109,13 +109,16 @@ async def _hit_all(
 
 
 async def _hit(deed: Deed, targets: Targets, load: Steady) -> Hit:
-    """One deed, and the wait until a workflow that was posted after it is shown to have completed."""
+    """One deed, and the wait until a workflow that was posted after it is shown to have completed, and those
+    from before it, too."""
     start = time.perf_counter()
     alone, error = start, None
     try:
         alone = await targets.hit(deed)
         await _until(lambda: _completed_since(load, alone), _RECOVERED_WITHIN)
         await targets.ready()
+        if deed.calm:
+            await _until(lambda: all(each.sent >= alone for each in load.waiting.values()), _RECOVERED_WITHIN)
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"
     return Hit(deed, start, alone, time.perf_counter(), error)

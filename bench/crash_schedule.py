@@ -22,6 +22,8 @@ _PAST_THE_SESSION = 17.0
 _LONGEST_PAUSE, _LONGEST_AWAY, _LONGEST_WAIT = 6.0, 2.0, 2.5
 #: A point is left alone up to so many times before the process dies there.
 _MOST_PASSES = 8
+#: The share of hits after which everything comes to rest before the next.
+_CALM = 0.7
 #: Points that a process comes by once in its life, or that need a second worker to be reached.
 ONCE = frozenset({"table.recovered", "partitions.revoked"})
 
@@ -42,7 +44,8 @@ class Way(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Deed:
     """One hit. ``wait``: seconds before it; ``seconds``: how long a target is paused or kept away; ``point``
-    and ``nth``: where a process dies."""
+    and ``nth``: where a process dies. ``calm``: the next hit waits until everything from before this one has
+    ended; otherwise it may fall into the recovery."""
 
     target: str
     way: Way
@@ -50,6 +53,7 @@ class Deed:
     seconds: float = 0.0
     point: str | None = None
     nth: int = 1
+    calm: bool = True
 
     @property
     def name(self) -> str:
@@ -91,6 +95,7 @@ def _drawn(deed: Deed, chance: random.Random) -> Deed:
         seconds,
         deed.point,
         nth if deed.point else 1,
+        calm=chance.random() < _CALM,
     )
 
 

@@ -78,7 +78,7 @@ def test_times_count_from_when_the_system_was_left_alone() -> None:
     found = seen(hit, sent)
 
     assert (found.next, found.accepted, found.completed, found.shown) == (1, 0.75, 2, 2.5)
-    assert found.slowest == 4.5
+    assert found.caught_up == 4
 
 
 def test_the_matrix_keeps_the_largest() -> None:
