@@ -25,6 +25,9 @@ from fulcrum.wire.codec import open_codec
 #: purpose is short, and its end is waited for.
 LIMITS = {"FULCRUM_RETRY_UNIT": "0.005", "FULCRUM_RETRY_LIMIT": "40"}
 
+#: Nothing makes good a lost message: a workflow that misses one never ends.
+UNFORGIVING = {"FULCRUM_CLOCK": "false", "FULCRUM_RECONCILE_GRACE": "86400"}
+
 _WARM = 10
 _RECOVERED_WITHIN = 90.0
 _DRAIN_WITHIN = 240.0
