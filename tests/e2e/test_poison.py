@@ -35,7 +35,7 @@ async def test_unreadable_records_go_to_the_dead_letter_topics(system: System, c
         for partition in range(settings_of(system.env).partitions)
         for value in (_NO_FRAME, _UNKNOWN_SCHEMA)
     ]
-    poison += [Record(topic, 0, 0, stray, fine[topic].value, ()) for topic in system.events]
+    poison += [Record(topic, 0, 0, stray, record.value, ()) for topic, record in fine.items()]
 
     await asyncio.to_thread(system.kafka.write, poison)
     posted = await client.post_all(MIX, shelf)
@@ -57,7 +57,7 @@ async def test_unreadable_records_go_to_the_dead_letter_topics(system: System, c
 
 
 async def _readable(system: System, client: Client) -> dict[str, Record]:
-    """A good record of each event topic."""
+    """A good record of each event topic on which a workflow that completes leaves one."""
     shelf = await client.stocked(1)
     since: Ends = system.kafka.ends(system.events)
     await client.until_final(await client.post_all([COMPLETES], shelf), _WITHIN)

@@ -212,7 +212,7 @@ async def test_the_check_sees_what_the_registry_lets_pass(
     other = f"t{uuid4().hex[:8]}"
     name = subject(other, PaymentAuthorized)
     await registry.register(name, schema_text(PaymentAuthorized))
-    changed = schema_text(PaymentAuthorized).replace("timestamp-micros", "timestamp-millis")
+    changed = schema_text(PaymentAuthorized).replace("timestamp-micros", "timestamp-millis", 1)
     assert await registry.accepts(name, changed)
     monkeypatch.setattr(wire_registry, "MESSAGE_TYPES", (PaymentAuthorized,))
     monkeypatch.setattr(wire_registry, "schema_text", lambda _: changed)
