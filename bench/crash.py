@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.crash_report import failed, tell
-from bench.crash_run import LIMITS, Plan, crash
+from bench.crash_run import LIMITS, UNFORGIVING, Plan, crash
 from bench.crash_schedule import schedule
 from bench.figures import seconds
 from fulcrum.cli.client import console
@@ -26,8 +26,11 @@ from fulcrum.localstack import Stack, running
 _LONGEST, _MOST, _FASTEST = 4 * 3600.0, 5000, 50.0
 
 
-def plan_of(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
-    """The plan that was asked for, and where the result goes; Rejected when it is out of bounds."""
+def plan_of(arguments: Sequence[str]) -> tuple[Plan, dict[str, str], Path | None]:
+    """The plan that was asked for, what the roles are told beyond the usual, and where the result goes.
+
+    Rejected when it is out of bounds.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench.crash", description=__doc__)
     parser.add_argument(
         "--for", dest="duration", default="30m", help="how long, such as 90s or 30m; 4h at most"
@@ -35,6 +38,7 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
     parser.add_argument("--kills", type=int, default=_MOST, help="end after so many hits")
     parser.add_argument("--seed", type=int, default=1, help="the same seed hits the same in the same order")
     parser.add_argument("--rate", type=float, default=8.0, help="intents a second, 50 at most")
+    parser.add_argument("--clock", action="store_true", help="let the clock and the reconciler help")
     parser.add_argument("--json", dest="file", type=Path, help="write the result to this file")
     given = parser.parse_args(arguments)
     duration = seconds(given.duration)
@@ -46,19 +50,19 @@ def plan_of(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
         if not 0 < value <= most:
             raise Rejected(f"{name} {value:g}: give more than 0 and at most {most:g}")
     plan = Plan(schedule(given.seed), duration, given.kills, given.rate, given.seed)
-    return plan, given.file
+    return plan, {} if given.clock else UNFORGIVING, given.file
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run, print, and write what was found; 0 when everything ended and every invariant holds."""
     out = console()
-    plan, file = plan_of(arguments)
+    plan, more, file = plan_of(arguments)
     folder = Path(tempfile.mkdtemp(prefix="fulcrum-crash-"))
     folder.chmod(0o755)
     stack = Stack(folder, Stack().home.dist)
     keep = True
     try:
-        with running(stack, say=out.print, namespace="crash", env=LIMITS) as found:
+        with running(stack, say=out.print, namespace="crash", env={**LIMITS, **more}) as found:
             result = asyncio.run(crash(plan, stack, found, out.print))
         tell(result, out)
         if file is not None:

@@ -18,12 +18,16 @@ from bench.crash_targets import Targets
 from bench.load import Ends
 from bench.run import settled
 from fulcrum.doctor.invariants import settings_of
+from fulcrum.errors import Unavailable
 from fulcrum.localstack import Running, Stack
 from fulcrum.wire.codec import open_codec
 
 #: Delays of retries are a small part of those in use, and there are more of them: an outage that was made on
 #: purpose is short, and its end is waited for.
 LIMITS = {"FULCRUM_RETRY_UNIT": "0.005", "FULCRUM_RETRY_LIMIT": "40"}
+
+#: Nothing makes good a lost message: a workflow that misses one never ends.
+UNFORGIVING = {"FULCRUM_CLOCK": "false", "FULCRUM_RECONCILE_GRACE": "86400"}
 
 _WARM = 10
 _RECOVERED_WITHIN = 90.0
@@ -57,7 +61,10 @@ async def crash(plan: Plan, stack: Stack, running: Running, say: Callable[[str],
     try:
         await load.stock()
         sending = asyncio.create_task(load.run())
-        await _until(lambda: sum(each.shown is not None for each in load.sent) >= _WARM, _RECOVERED_WITHIN)
+        await _until(
+            lambda: sum(each.shown is not None for each in load.sent) >= _WARM,
+            "the first workflows did not end",
+        )
         await _hit_all(plan, Targets(stack, running), load, hits, began, say)
         load.stop()
         await sending
@@ -115,10 +122,13 @@ async def _hit(deed: Deed, targets: Targets, load: Steady) -> Hit:
     alone, error = start, None
     try:
         alone = await targets.hit(deed)
-        await _until(lambda: _completed_since(load, alone), _RECOVERED_WITHIN)
+        await _until(lambda: _completed_since(load, alone), "no later workflow was shown to complete")
         await targets.ready()
         if deed.calm:
-            await _until(lambda: all(each.sent >= alone for each in load.waiting.values()), _RECOVERED_WITHIN)
+            await _until(
+                lambda: all(each.sent >= alone for each in load.waiting.values()),
+                "workflows posted before it did not end",
+            )
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"
     return Hit(deed, start, alone, time.perf_counter(), error)
@@ -129,10 +139,12 @@ def _completed_since(load: Steady, moment: float) -> bool:
     return any(each.shown is not None and each.status == "completed" for each in fresh)
 
 
-async def _until(condition: Callable[[], bool], within: float) -> None:
-    async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - processes and topics give no event
-            await asyncio.sleep(_LOOK)
+async def _until(condition: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _RECOVERED_WITHIN
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{otherwise} within {_RECOVERED_WITHIN:g} s")
+        await asyncio.sleep(_LOOK)
 
 
 def _unfinished(each: Sent) -> str:

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     run_retention: float = Field(
         604800.0, gt=0, description="Seconds for which a finished run stays in the orchestrator's table."
     )
+    clock: bool = Field(
+        True,
+        description="Whether deadlines are acted upon. Off only to see that nothing is lost: the clock "
+        "makes good what a lost message would show.",
+    )
     reconcile_interval: float = Field(
         10.0, gt=0, description="Seconds between looks for accepted intents whose workflow has not started."
     )

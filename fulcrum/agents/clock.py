@@ -51,6 +51,7 @@ class Clock:
         self._runs = runs
         self._partitions = settings.partitions
         self._retention = timedelta(seconds=settings.run_retention)
+        self._on = settings.clock
         topics = Topics(settings.namespace)
         self._streams = frozenset(topics.stream(name) for name in EVENT_STREAMS)
         self._timers = bytes_topic(app, topics.stream(TimerFired.stream))
@@ -68,7 +69,7 @@ class Clock:
     async def run(self) -> None:
         """Fire what is due, as long as the app lives."""
         armed: object = None
-        while not self._app.should_stop:
+        while self._on and not self._app.should_stop:
             await asyncio.sleep(_TICK)
             if self._app.rebalancing or not self._app.tables.actives_ready:
                 armed = None
