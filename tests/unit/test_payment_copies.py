@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from payments import FLOW, NOON, perform, still_held
 
 from fulcrum.saga.messages import (
     Answer,
@@ -20,24 +21,14 @@ from fulcrum.saga.messages import (
 )
 from fulcrum.workers.handlers import PAYMENT_HANDLERS
 from fulcrum.workers.payment_moves import (
-    Authorized,
     Begun,
-    Declined,
     Learned,
-    LookUp,
-    Move,
     Payment,
     Repeat,
     Reply,
     State,
-    Unheard,
-    Void,
-    Voided,
 )
-from fulcrum.workers.psp_behaviour import Book, Effect, Request, authorization_body
-
-NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-FLOW = "6f0c1d9e-1111-5222-8333-444455556666"
+from fulcrum.workers.psp_behaviour import Book
 
 
 def _common(number: int) -> dict[str, Any]:
@@ -67,7 +58,7 @@ class _World:
                 return
             self.row = row
             yield
-            learned = self._perform(move, command)
+            learned = perform(self.book, move, command)
             yield
 
     def _answer(self, command: StepCommand, row: Payment, move: Reply | Repeat) -> None:
@@ -84,35 +75,6 @@ class _World:
     def told(self) -> list[Answer]:
         """What was emitted, without repeats."""
         return sorted({e.event_id: e for e in self.answers.values()}.values(), key=lambda e: e.sequence)
-
-    def _perform(self, move: Move, command: Any) -> Learned:
-        match move:
-            case LookUp(key):
-                effect = self.book.operation(key)
-                found = {} if effect is None else authorization_body(effect)
-                if found.get("status") == "voided":
-                    return Voided(found["authorization_id"])
-                if found.get("status") == "declined":
-                    return Declined(found["code"])
-                return _held(effect) if effect else Unheard(key)
-            case Void(authorization_id, key):
-                self.book.void(key, authorization_id, NOON)
-                return Voided(authorization_id)
-            case _:
-                request = Request(command.workflow_id, command.payment_method, command.amount_minor, "EUR")
-                effect, _ = self.book.authorize(command.command_id, request, NOON)
-                return Declined(effect.code) if effect.code else _held(effect)
-
-    def held(self) -> set[str]:
-        """What the provider still holds."""
-        kinds = [(effect.kind, effect.authorization_id) for effect in self.book.effects]
-        given_up = {held for kind, held in kinds if kind == "void"}
-        return {str(held) for kind, held in kinds if kind == "authorize"} - given_up
-
-
-def _held(effect: Effect) -> Authorized:
-    lapses = effect.expires_at and datetime.fromisoformat(effect.expires_at)
-    return Authorized(str(effect.authorization_id), lapses or None)
 
 
 HOLD, UNDO, UNDO_AGAIN, QUERY, QUERY_AGAIN = range(5)
@@ -197,7 +159,7 @@ def test_money_is_right_whatever_interleaves_and_dies(
     _check(world, commands, came=5)
     assert world.row is not None
     assert world.row.state == State.VOIDED
-    assert not world.held()
+    assert not still_held(world.book)
 
 
 @settings(max_examples=400, deadline=None)
@@ -226,9 +188,9 @@ def test_what_a_query_says_is_what_the_authorization_says(
     assert world.answers[after.command_id] is told
     if token == "pay_declined":
         assert isinstance(told, PaymentDeclined)
-        assert not world.held()
+        assert not still_held(world.book)
         return
     assert isinstance(told, PaymentAuthorized)
-    assert world.held() == {told.authorization_id}
+    assert still_held(world.book) == {told.authorization_id}
     assert told.expires_at == (NOON + timedelta(seconds=60) if token == "pay_expires_60" else None)
     assert (world.row.state, world.row.expires_at) == (State.AUTHORIZED, told.expires_at)

@@ -1,0 +1,167 @@
+"""Payment commands and stored payments, and the provider as a book, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fulcrum.saga import identity
+from fulcrum.saga.messages import (
+    Answer,
+    AuthorizePayment,
+    QueryPayment,
+    StepCommand,
+    VoidPayment,
+)
+from fulcrum.workers.payment import query_payment, void_payment
+from fulcrum.workers.payment_moves import (
+    Ask,
+    Authorize,
+    Authorized,
+    Begun,
+    Declined,
+    Learned,
+    LookUp,
+    Move,
+    Payment,
+    Reply,
+    State,
+    Unheard,
+    Void,
+    Voided,
+)
+from fulcrum.workers.psp_behaviour import Book, Effect, Request
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LATER = NOON + timedelta(seconds=30)
+FLOW = "6f0c1d9e-1111-5222-8333-444455556666"
+HELD = "auth_held"
+LAPSES = NOON + timedelta(hours=1)
+StepCommands = AuthorizePayment | QueryPayment | VoidPayment
+
+
+def authorize(attempt: int = 1, amount_minor: int = 4200) -> AuthorizePayment:
+    """Hold the amount."""
+    return AuthorizePayment(
+        command_id=identity.command_id(FLOW, "authorize_payment", "AuthorizePayment", attempt),
+        workflow_id=FLOW,
+        step="authorize_payment",
+        attempt=attempt,
+        issued_at=NOON,
+        tenant="acme",
+        amount_minor=amount_minor,
+        currency="EUR",
+        payment_method="pay_ok",
+    )
+
+
+def void(attempt: int = 1) -> VoidPayment:
+    """Give the amount up."""
+    return VoidPayment(
+        command_id=identity.command_id(FLOW, "void_payment", "VoidPayment", attempt),
+        workflow_id=FLOW,
+        step="void_payment",
+        attempt=attempt,
+        issued_at=NOON,
+    )
+
+
+def query(attempt: int = 1, number: int = 1) -> QueryPayment:
+    """Ask what became of the authorization number ``attempt``."""
+    about = authorize(attempt).command_id
+    return QueryPayment(
+        command_id=identity.query_id(about, number),
+        workflow_id=FLOW,
+        step="authorize_payment",
+        attempt=attempt,
+        issued_at=NOON,
+        asked_command_id=about,
+    )
+
+
+def asked(state: State = State.AUTHORIZING, attempt: int = 1, **changes: Any) -> Payment:
+    """A payment whose attempt number ``attempt`` was begun."""
+    begun = Payment(
+        workflow_id=FLOW,
+        state=State.AUTHORIZING,
+        sequence=0,
+        requested_at=NOON,
+        attempt=attempt,
+        authorize_key=authorize(attempt).command_id,
+        amount_minor=4200,
+        currency="EUR",
+    )
+    return replace(begun, state=state, **changes)
+
+
+def held(state: State = State.AUTHORIZED, attempt: int = 1, **changes: Any) -> Payment:
+    """A payment whose amount the provider holds, or held."""
+    return asked(state, attempt, **{"sequence": 1, "authorization_id": HELD, **changes})
+
+
+def fence() -> Payment:
+    """What a void leaves that came before anything else."""
+    payment, _ = void_payment(None, void(), Begun.FRESH, NOON)
+    return payment
+
+
+def only_queried() -> Payment:
+    """What a query leaves that came before anything else."""
+    payment, _ = query_payment(None, query(), Begun.FRESH, NOON)
+    return payment
+
+
+def told(move: Move) -> Answer:
+    """The event of a reply."""
+    assert isinstance(move, Reply)
+    return move.event
+
+
+def common(command: StepCommands, event: str, sequence: int) -> dict[str, Any]:
+    """What every answer to ``command`` carries."""
+    return {
+        "event_id": identity.event_id(command.command_id, event),
+        "workflow_id": FLOW,
+        "sequence": sequence,
+        "occurred_at": LATER,
+        "command_id": command.command_id,
+    }
+
+
+# --- the provider ---------------------------------------------------------------------------------
+
+
+def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
+    """Let the provider do what is asked of it because of ``command``."""
+    match ask:
+        case LookUp(key):
+            effect = book.operation(key)
+            return Unheard(key) if effect is None else learned(effect)
+        case Void(authorization_id, key):
+            book.void(key, authorization_id, NOON)
+            return Voided(authorization_id)
+        case Authorize():
+            assert isinstance(command, AuthorizePayment)
+            request = Request(FLOW, command.payment_method, command.amount_minor, command.currency)
+            return learned(book.authorize(command.command_id, request, NOON)[0])
+
+
+def learned(effect: Effect) -> Learned:
+    """What the provider tells of one of its effects."""
+    if effect.code is not None:
+        return Declined(effect.code)
+    assert effect.authorization_id is not None
+    if effect.kind == "void":
+        return Voided(effect.authorization_id)
+    lapses = datetime.fromisoformat(effect.expires_at) if effect.expires_at else None
+    return Authorized(effect.authorization_id, lapses)
+
+
+def still_held(book: Book) -> set[str]:
+    """The authorizations that the provider still holds."""
+    by_kind = {
+        kind: {effect.authorization_id or "" for effect in book.effects if effect.kind == kind}
+        for kind in ("authorize", "void")
+    }
+    return by_kind["authorize"] - by_kind["void"]
