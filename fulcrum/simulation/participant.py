@@ -6,6 +6,7 @@ Then nothing of the next transaction happened, and the delivery comes again.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ _RETRIES = (1.0, 5.0, 30.0, 120.0, 600.0)
 _OPERATOR = 3600.0  # seconds, on average, until a parked command is replayed
 
 
-class Participant(Sender):
+class Participant(Sender, ABC):
     """A worker. A repeated command gets its first answer; commands of one workflow take turns."""
 
     def __init__(self, env: Environment, name: str, logs: Sequence[Log], invariants: Invariants) -> None:
@@ -45,9 +46,9 @@ class Participant(Sender):
         self._silent_until = 0.0
         self._fit: set[str] = set()
 
+    @abstractmethod
     def handle(self, command: StepCommand) -> Handling:
         """Carry out ``command`` and answer it."""
-        raise NotImplementedError
 
     # --- the queue ----------------------------------------------------------------------------
 

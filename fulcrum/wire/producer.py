@@ -122,10 +122,6 @@ class KafkaProducer:
             return 0
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._send, list(rows))
 
-    async def send_one(self, row: Record) -> None:
-        """Send one record and wait for its acknowledgement; errors as above."""
-        await self.send_batch([row])
-
     async def close(self) -> None:
         """Give up what is under way and close the connections. Idempotent."""
         await asyncio.get_running_loop().run_in_executor(None, self._close)
@@ -172,11 +168,13 @@ class KafkaProducer:
             return serve()
         except (KafkaException, SystemError) as error:
             # A fatal error comes as an exception in the middle of the reports, which go on at the next call;
-            # when it meets one of our callbacks, Python says SystemError and names it as the cause.
+            # when it meets one of our callbacks, Python says SystemError and names it as the cause, or names
+            # none when the client has lost it on the way. What became of the records still comes as reports.
             cause = error if isinstance(error, KafkaException) else error.__cause__
-            if not isinstance(cause, KafkaException):
+            if isinstance(cause, KafkaException):
+                self._last_error = cause.args[0]
+            elif cause is not None:
                 raise
-            self._last_error = cause.args[0]
             return 1
 
     def _over(self, batch: _Batch, stop: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from intents import intent_created
 
 from fulcrum.saga import identity, timers
 from fulcrum.saga.decide import Decision, Duplicate, Forget, Undeliverable, decide
@@ -71,24 +72,7 @@ class Deciding(RuleBasedStateMachine):
     @initialize(definition=st.sampled_from(sorted(DEFINITIONS)))
     def begin(self, definition: str) -> None:
         """The intent comes first on its stream."""
-        self.take(
-            IntentCreated(
-                event_id="intent",
-                workflow_id=WORKFLOW,
-                sequence=1,
-                occurred_at=START,
-                intent_id=INTENT,
-                tenant="t",
-                customer_ref="c",
-                lines=(Line("sku-1", 1),),
-                amount_minor=1,
-                currency="EUR",
-                payment_method="pay_ok",
-                ship_to="s",
-                definition=definition,
-                correlation_id="x",
-            )
-        )
+        self.take(intent_created(workflow_id=WORKFLOW, occurred_at=START, definition=definition))
 
     # --- events -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 import aiohttp
 from confluent_kafka import Consumer, TopicPartition
 from eventually import eventually, eventually_async
+from intents import intent_body
 from sqlalchemy import func, select
 
 from fulcrum.settings import Settings
@@ -75,23 +76,9 @@ class Api:
 
     async def accept(self, **changes: Any) -> str:
         """Post an intent that is accepted; returns its workflow's id."""
-        seen = await self.post("/v1/intents", intent(**changes), str(uuid4()))
+        seen = await self.post("/v1/intents", intent_body(**changes), str(uuid4()))
         assert seen.status == 202, seen.text
         return str(seen.body["workflow_id"])
-
-
-def intent(**changes: Any) -> dict[str, Any]:
-    """A body that is accepted."""
-    return {
-        "tenant": "acme",
-        "customer_ref": "customer-7",
-        "lines": [{"sku": "tea-01", "quantity": 2}],
-        "amount_minor": 1250,
-        "currency": "EUR",
-        "payment_method": "pay_ok",
-        "ship_to": "address-1",
-        **changes,
-    }
 
 
 def free_port() -> int:

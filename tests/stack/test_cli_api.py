@@ -14,7 +14,8 @@ import pytest
 import typer
 from click.testing import Result
 from decisions import decision, history
-from intake import intake_process, intent
+from intake import intake_process
+from intents import intent_body
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -49,7 +50,7 @@ def run(address: str) -> Run:
 def intent_file(tmp_path: Path) -> str:
     """A file with an intent."""
     file = tmp_path / "intent.json"
-    file.write_text(json.dumps(intent()))
+    file.write_text(json.dumps(intent_body()))
     return str(file)
 
 
@@ -79,7 +80,7 @@ def test_start_prints_the_workflow(run: Run, intent_file: str) -> None:
 
 def test_start_reads_standard_input_and_makes_a_key(run: Run) -> None:
     """``-f -`` reads the intent; without a key one is made and told on stderr."""
-    seen = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent()))
+    seen = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent_body()))
     assert json.loads(seen.stdout)["status"] == "accepted"
     assert "idempotency key" in seen.stderr
 
@@ -88,14 +89,14 @@ def test_start_with_a_used_key_is_a_conflict(run: Run, intent_file: str) -> None
     """Another body under the key ends in Conflict, which is exit code 5."""
     key = str(uuid4())
     run(workflow.app, "start", "-f", intent_file, "--idempotency-key", key)
-    other = json.dumps(intent(amount_minor=1))
+    other = json.dumps(intent_body(amount_minor=1))
     seen = run(workflow.app, "start", "-f", "-", "--idempotency-key", key, input=other)
     assert isinstance(seen.exception, Conflict)
 
 
 def test_start_tells_every_fault_of_the_intent(run: Run) -> None:
     """A bad intent ends in an error that names each field."""
-    seen = run(workflow.app, "start", "-f", "-", input=json.dumps(intent(currency="?", tenant="")))
+    seen = run(workflow.app, "start", "-f", "-", input=json.dumps(intent_body(currency="?", tenant="")))
     assert isinstance(seen.exception, Rejected)
     assert "currency" in str(seen.exception)
     assert "tenant" in str(seen.exception)
@@ -162,7 +163,9 @@ def test_follow_ends_by_how_the_workflow_ends(run: Run, settings: Settings, stat
 def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
     """One that is being undone is a success and told; a completed one is Conflict, exit code 5."""
     accepted = [
-        json.loads(run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent())).stdout)
+        json.loads(
+            run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent_body())).stdout
+        )
         for _ in range(2)
     ]
     ids = [body["workflow_id"] for body in accepted]
@@ -179,7 +182,7 @@ def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
 
 def test_cancel_says_when_nothing_is_decided_yet(run: Run) -> None:
     """Without an orchestrator the request is stored; the user is told how to follow it."""
-    started = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent()))
+    started = run(workflow.app, "start", "-f", "-", "-o", "json", input=json.dumps(intent_body()))
     workflow_id = json.loads(started.stdout)["workflow_id"]
     seen = run(workflow.app, "cancel", workflow_id, "--reason", "called off", "-o", "json")
     assert seen.exit_code == 0

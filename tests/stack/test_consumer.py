@@ -1,4 +1,7 @@
-"""Every command takes effect, is tried again, or is parked; none is lost and none blocks another."""
+"""Every command takes effect, is tried again, or is parked; none is lost and none blocks another.
+
+Long, because every fate of a delivery is tried through the same queue and the same handlers.
+"""
 
 from __future__ import annotations
 

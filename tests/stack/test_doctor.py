@@ -1,4 +1,7 @@
-"""Does ``fulcrum doctor`` see what is broken on a system at work, and leave alone what is in flight?"""
+"""Does ``fulcrum doctor`` see what is broken on a system at work, and leave alone what is in flight?
+
+Long, because it is a table: for each question what breaks it, and what is only in flight.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Intake: what comes in over HTTP is stored once, leaves once, and failures say what to do."""
+"""Intake: what comes in over HTTP is stored once, leaves once, and failures say what to do.
+
+Long, because every answer of one endpoint, and every failure behind it, needs the same server.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from eventually import eventually_async
-from intake import Api, free_port, intent, listening_intake, ready, running_intake, sent
+from intake import Api, free_port, listening_intake, ready, running_intake, sent
+from intents import intent_body
 from link import linked
 from sqlalchemy import func, select
 from structlog.testing import capture_logs
@@ -58,7 +62,7 @@ async def test_intent_is_stored_and_its_event_leaves(api: Api, settings: Setting
     key = str(uuid4())
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     seen = await api.post(
-        "/v1/intents", intent(), key, {"X-Correlation-Id": "order-42", "traceparent": trace}
+        "/v1/intents", intent_body(), key, {"X-Correlation-Id": "order-42", "traceparent": trace}
     )
     assert seen.status == 202
     intent_id = identity.intent_id("acme", key)
@@ -88,8 +92,10 @@ async def test_intent_is_stored_and_its_event_leaves(api: Api, settings: Setting
 async def test_repeat_gets_the_first_answer(api: Api, settings: Settings) -> None:
     """Same key, same body: the same answer to the byte, one intent, one event."""
     key = str(uuid4())
-    first = await api.post("/v1/intents", intent(), key)
-    again = await api.post("/v1/intents", dict(reversed(intent(definition="fulfillment.v1").items())), key)
+    first = await api.post("/v1/intents", intent_body(), key)
+    again = await api.post(
+        "/v1/intents", dict(reversed(intent_body(definition="fulfillment.v1").items())), key
+    )
     assert (again.status, again.text) == (first.status, first.text)
     assert again.headers["Location"] == first.headers["Location"]
     assert again.headers["Idempotency-Replayed"] == "true"
@@ -101,8 +107,8 @@ async def test_repeat_gets_the_first_answer(api: Api, settings: Settings) -> Non
 async def test_key_with_another_body_is_refused(api: Api, settings: Settings) -> None:
     """Same key, other body: 409, and what was stored stays."""
     key = str(uuid4())
-    first = await api.post("/v1/intents", intent(), key)
-    other = await api.post("/v1/intents", intent(amount_minor=1), key)
+    first = await api.post("/v1/intents", intent_body(), key)
+    other = await api.post("/v1/intents", intent_body(amount_minor=1), key)
     assert (other.status, other.body["code"]) == (409, "key-reused")
     assert other.body["errors"][0]["header"] == "Idempotency-Key"
     assert (await api.get(first.headers["Location"])).body["amount_minor"] == 1250
@@ -111,8 +117,8 @@ async def test_key_with_another_body_is_refused(api: Api, settings: Settings) ->
 async def test_key_belongs_to_its_tenant(api: Api) -> None:
     """Two tenants may use the same key."""
     key = str(uuid4())
-    one = await api.post("/v1/intents", intent(tenant="one"), key)
-    two = await api.post("/v1/intents", intent(tenant="two"), key)
+    one = await api.post("/v1/intents", intent_body(tenant="one"), key)
+    two = await api.post("/v1/intents", intent_body(tenant="two"), key)
     assert (one.status, two.status) == (202, 202)
     assert one.body["workflow_id"] != two.body["workflow_id"]
 
@@ -120,7 +126,7 @@ async def test_key_belongs_to_its_tenant(api: Api) -> None:
 async def test_requests_at_the_same_time_have_one_effect(api: Api, settings: Settings) -> None:
     """Thirty requests with one key at once: one intent, one event, thirty equal answers."""
     key = str(uuid4())
-    answers = await asyncio.gather(*(api.post("/v1/intents", intent(), key) for _ in range(30)))
+    answers = await asyncio.gather(*(api.post("/v1/intents", intent_body(), key) for _ in range(30)))
     assert {(seen.status, seen.text) for seen in answers} == {(202, answers[0].text)}
     assert sum("Idempotency-Replayed" not in seen.headers for seen in answers) == 1
     workflow_id = answers[0].body["workflow_id"]
@@ -129,7 +135,7 @@ async def test_requests_at_the_same_time_have_one_effect(api: Api, settings: Set
 
 
 KEY = {"Idempotency-Key": "k"}
-GOOD = json.dumps(intent()).encode()
+GOOD = json.dumps(intent_body()).encode()
 
 
 @pytest.mark.parametrize(
@@ -198,14 +204,14 @@ async def test_bad_request_is_a_problem(
 async def test_refused_body_leaves_its_key_free(api: Api) -> None:
     """A client corrects its body and sends it under the same key."""
     key = str(uuid4())
-    assert (await api.post("/v1/intents", intent(currency="?"), key)).status == 422
-    assert (await api.post("/v1/intents", intent(), key)).status == 202
+    assert (await api.post("/v1/intents", intent_body(currency="?"), key)).status == 422
+    assert (await api.post("/v1/intents", intent_body(), key)).status == 202
 
 
 async def test_correlation_id_that_is_not_sane_is_replaced(api: Api) -> None:
     """What would spoil a log line is not carried on."""
     seen = await api.post(
-        "/v1/intents", intent(), str(uuid4()), {"X-Correlation-Id": "a b", "traceparent": "?"}
+        "/v1/intents", intent_body(), str(uuid4()), {"X-Correlation-Id": "a b", "traceparent": "?"}
     )
     assert seen.status == 202
     assert seen.headers["X-Correlation-Id"] not in ("", "a b")
@@ -244,7 +250,7 @@ async def test_database_down_is_503_until_it_is_back(settings: Settings) -> None
     ):
         await link.cut()
         key = str(uuid4())
-        seen = await api.post("/v1/intents", intent(), key)
+        seen = await api.post("/v1/intents", intent_body(), key)
         assert (seen.status, seen.body["code"], seen.body["retryable"]) == (503, "unavailable", True)
         assert int(seen.headers["Retry-After"]) > 0
 
@@ -255,7 +261,7 @@ async def test_database_down_is_503_until_it_is_back(settings: Settings) -> None
         await link.mend()
 
         async def accepted() -> bool:
-            return (await api.post("/v1/intents", intent(), key)).status == 202
+            return (await api.post("/v1/intents", intent_body(), key)).status == 202
 
         await eventually_async(accepted, within=15)
         await ready(api)
@@ -355,12 +361,12 @@ async def test_intake_waits_for_postgres_and_registry(settings: Settings) -> Non
 
             async with listening_intake(away) as api:
                 await waits_for("postgres")
-                seen = await api.post("/v1/intents", intent(), str(uuid4()))
+                seen = await api.post("/v1/intents", intent_body(), str(uuid4()))
                 assert (seen.status, seen.body["code"]) == (503, "unavailable")
                 assert (await api.get("/readyz")).body["checks"] == {"postgres": False, "registry": False}
                 await database.mend()
                 await waits_for("registry")
-                seen = await api.post("/v1/intents", intent(), str(uuid4()))
+                seen = await api.post("/v1/intents", intent_body(), str(uuid4()))
                 assert (seen.status, seen.body["code"]) == (503, "unavailable")
                 await registry.mend()
                 await ready(api, within=25)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import aio_pika
 import aiohttp
 import psycopg2
 import pytest
 from confluent_kafka import Producer
+from intents import intent_created
 from redis.asyncio import Redis
 
 from bench.leftovers import remove
@@ -18,7 +18,6 @@ from fulcrum.commands.topology import Topology, declare
 from fulcrum.doctor.in_postgres import QUERIES, found_by
 from fulcrum.doctor.invariants import Violation, check_all
 from fulcrum.errors import Misconfigured
-from fulcrum.saga.messages import IntentCreated, Line
 from fulcrum.settings import Settings
 from fulcrum.wire.codec import open_codec
 from fulcrum.wire.topics import Topics
@@ -231,22 +230,7 @@ async def test_a_waiting_command_is_seen(env: dict[str, str]) -> None:
 async def test_lost_and_dead_records_are_seen(env: dict[str, str], settings: Settings) -> None:
     """An event that nobody decided on, bytes that nobody put aside, and a record that somebody did."""
     codec, topics = await open_codec(settings), Topics(settings.namespace)
-    event = IntentCreated(
-        event_id=str(uuid4()),
-        workflow_id=OTHER,
-        sequence=1,
-        occurred_at=_NOON,
-        intent_id=OTHER,
-        tenant="acme",
-        customer_ref="c",
-        lines=(Line("tea", 1),),
-        amount_minor=1,
-        currency="EUR",
-        payment_method="pay_ok",
-        ship_to="a",
-        definition="fulfillment.v1",
-        correlation_id="corr",
-    )
+    event = intent_created(workflow_id=OTHER)
     intents, dead = topics.stream("intents"), topics.dlq(topics.stream("intents"))
     letter = [("fulcrum-dlq-topic", intents.encode()), ("fulcrum-dlq-partition", b"0")]
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})

@@ -1,4 +1,7 @@
-"""Inventory commands on a real database: never more than there is, and the ledger adds up to the stock."""
+"""Inventory commands on a real database: never more than there is, and the ledger adds up to the stock.
+
+Long, because every race for a unit of stock is run on the same worker and database.
+"""
 
 from __future__ import annotations
 

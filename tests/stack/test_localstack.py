@@ -61,11 +61,12 @@ def alone(stack: Stack, dist: Path) -> Iterator[Env]:
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(dist: Path) -> Iterator[Path]:
     """A folder for a stack that the servers' user can reach."""
     found = Path(tempfile.mkdtemp(prefix="fulcrum-test-"))
     found.chmod(0o755)
     yield found
+    Stack(found, dist).down(lambda line: None)  # what a failed test left running
     shutil.rmtree(found, ignore_errors=True)
 
 

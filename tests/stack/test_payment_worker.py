@@ -1,4 +1,7 @@
-"""Payment commands on a real database and a real provider: one hold at most, whatever dies and repeats."""
+"""Payment commands on a real database and a real provider: one hold at most, whatever dies and repeats.
+
+Long, because every way to die or to come twice is tried on the same worker, database and provider.
+"""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ async def test_a_missing_topic_is_named_with_its_remedy(producer: KafkaProducer,
     assert await producer.send_batch([*_records(topic, 2), missing]) == 2
     with pytest.raises(Misconfigured, match=rf"topic {topic}-missing .* run `fulcrum topics create`"):
         await producer.send_batch([missing])
-    await producer.send_one(_records(topic, 1)[0])
+    await producer.send_batch(_records(topic, 1))
 
 
 async def test_a_broker_that_is_away_is_unavailable_after_the_deadline(settings: Settings) -> None:

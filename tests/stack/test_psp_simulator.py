@@ -1,4 +1,7 @@
-"""The simulated provider over HTTP: one key, one effect, and nothing forgotten by a kill."""
+"""The simulated provider over HTTP: one key, one effect, and nothing forgotten by a kill.
+
+Long, because every test token and every failure of the one provider is tried over HTTP.
+"""
 
 from __future__ import annotations
 

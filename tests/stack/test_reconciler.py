@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from decisions import history
 from eventually import eventually, eventually_async
 from intake import records_of, running_intake, sent
+from intents import intent_body
 from link import linked
 from prometheus_client import REGISTRY
 from sqlalchemy import delete, func, insert, select, text, update
@@ -68,17 +69,11 @@ def row_of(check_at: datetime | None = LONG_AGO, **changes: Any) -> dict[str, An
     """An intent as intake stores it, due long ago."""
     intent_id = identity.intent_id("acme", str(uuid4()))
     return {
+        **intent_body(),
         "workflow_id": identity.workflow_id(intent_id),
         "intent_id": intent_id,
-        "tenant": "acme",
         "idempotency_key": "k",
         "fingerprint": b"f" * 32,
-        "customer_ref": "customer-7",
-        "lines": [{"sku": "tea-01", "quantity": 2}],
-        "amount_minor": 1250,
-        "currency": "EUR",
-        "payment_method": "pay_ok",
-        "ship_to": "address-1",
         "definition": "fulfillment.v1",
         "correlation_id": "order-1",
         "accepted_at": LONG_AGO,

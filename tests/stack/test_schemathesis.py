@@ -14,7 +14,8 @@ import pytest
 import requests
 import schemathesis
 from decisions import history
-from intake import intake_process, intent
+from intake import intake_process
+from intents import intent_body
 from schemathesis import Case
 from sqlalchemy import text
 
@@ -97,7 +98,7 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
     told, sku, parked_id = history(), f"sku-{uuid4()}", str(uuid4())
     asyncio.run(_store(settings, told, sku, parked_id))
     accepted = requests.post(
-        f"{address}/v1/intents", json=intent(), headers={"Idempotency-Key": str(uuid4())}, timeout=5
+        f"{address}/v1/intents", json=intent_body(), headers={"Idempotency-Key": str(uuid4())}, timeout=5
     ).json()["workflow_id"]
     asked: list[tuple[str, dict[str, str]]] = [
         ("/v1/workflows/{workflow_id}", {"workflow_id": accepted}),

@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from intents import WORKFLOW, intent_created
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Duplicate, Undeliverable, decide
@@ -31,27 +32,11 @@ from fulcrum.saga.messages import (
 from fulcrum.saga.run import Status, StepStatus, Unsent, WorkflowRun
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-WORKFLOW = identity.workflow_id(identity.intent_id("acme", "key-1"))
 
 
 def intent(definition: str = "fulfillment.v1") -> IntentCreated:
     """An accepted intent for two units of one SKU."""
-    return IntentCreated(
-        event_id=identity.event_id(identity.intent_id("acme", "key-1"), "IntentCreated"),
-        workflow_id=WORKFLOW,
-        sequence=1,
-        occurred_at=START,
-        intent_id=identity.intent_id("acme", "key-1"),
-        tenant="acme",
-        customer_ref="c-1",
-        lines=(Line("sku-1", 2),),
-        amount_minor=1999,
-        currency="EUR",
-        payment_method="pay_ok",
-        ship_to="addr-1",
-        definition=definition,
-        correlation_id="corr-1",
-    )
+    return intent_created(occurred_at=START, definition=definition, amount_minor=1999)
 
 
 class Script:

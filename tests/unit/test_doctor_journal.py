@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from intents import NOON, WORKFLOW, intent_created
 
 from fulcrum.agents.journal import record
 from fulcrum.doctor.in_journal import Partition, Place, Told, fold, unaccounted
@@ -15,15 +16,12 @@ from fulcrum.saga.messages import (
     DeadlinePassed,
     DecisionMade,
     Event,
-    IntentCreated,
     Line,
     PaymentAuthorized,
     StockReserved,
 )
 from fulcrum.wire.codec import offline_codec
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WORKFLOW = identity.workflow_id(identity.intent_id("acme", "order-1"))
 CODEC = offline_codec()
 
 Story = tuple[list[DecisionMade], dict[Told, tuple[Event, Place]]]
@@ -33,22 +31,7 @@ Story = tuple[list[DecisionMade], dict[Told, tuple[Event, Place]]]
 def told() -> Story:
     """The journal of a workflow that completed, and its events, as a sound orchestrator leaves them."""
     events: list[Event] = [
-        IntentCreated(
-            event_id="e0000000-0000-5000-8000-000000000001",
-            workflow_id=WORKFLOW,
-            sequence=1,
-            occurred_at=NOON,
-            intent_id=identity.intent_id("acme", "order-1"),
-            tenant="acme",
-            customer_ref="customer-7",
-            lines=(Line("tea-01", 2),),
-            amount_minor=1250,
-            currency="EUR",
-            payment_method="pay_ok",
-            ship_to="address-1",
-            definition="fulfillment.v1",
-            correlation_id="order-1",
-        ),
+        intent_created(),
         PaymentAuthorized(
             event_id="e0000000-0000-5000-8000-000000000002",
             workflow_id=WORKFLOW,

@@ -6,25 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from intents import intent_body
 from pydantic import ValidationError
 
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.web import problem
 from fulcrum.web.bodies import LARGEST, CancelBody, IntentBody, ReceiptBody, WorkflowPath, WorkflowsQuery
-
-
-def intent(**changes: Any) -> dict[str, Any]:
-    """A body that is accepted."""
-    return {
-        "tenant": "acme",
-        "customer_ref": "customer-7",
-        "lines": [{"sku": "tea-01", "quantity": 2}],
-        "amount_minor": 1250,
-        "currency": "EUR",
-        "payment_method": "pay_ok",
-        "ship_to": "address-1",
-        **changes,
-    }
 
 
 def parse(body: object) -> IntentBody:
@@ -41,7 +28,7 @@ def faults(body: object) -> dict[str, str]:
 
 def test_whole_body_is_accepted() -> None:
     """Every field arrives as it was sent, and the definition has a default."""
-    body = parse(intent())
+    body = parse(intent_body())
     assert body.lines[0].sku == "tea-01"
     assert body.definition == "fulfillment.v1"
 
@@ -49,13 +36,13 @@ def test_whole_body_is_accepted() -> None:
 @pytest.mark.parametrize("name", sorted(DEFINITIONS))
 def test_every_definition_can_be_asked_for(name: str) -> None:
     """An intent may name any workflow that exists."""
-    assert parse(intent(definition=name)).definition == name
+    assert parse(intent_body(definition=name)).definition == name
 
 
-@pytest.mark.parametrize("field", [name for name in intent() if name != "definition"])
+@pytest.mark.parametrize("field", [name for name in intent_body() if name != "definition"])
 def test_missing_field_is_named(field: str) -> None:
     """Each field but the definition is required."""
-    body = intent()
+    body = intent_body()
     del body[field]
     assert faults(body) == {f"#/{field}": f"{field} is missing; add it."}
 
@@ -87,14 +74,14 @@ def test_missing_field_is_named(field: str) -> None:
 )
 def test_fault_names_field_value_and_remedy(change: dict[str, Any], pointer: str, told: str) -> None:
     """One bad field gives one error with its JSON pointer."""
-    found = faults(intent(**change))
+    found = faults(intent_body(**change))
     assert list(found) == [pointer]
     assert told in found[pointer]
 
 
 def test_all_faults_are_told_at_once() -> None:
     """A client corrects its body in one go."""
-    assert set(faults(intent(tenant="", currency="?", lines=[{"sku": "a"}]))) == {
+    assert set(faults(intent_body(tenant="", currency="?", lines=[{"sku": "a"}]))) == {
         "#/tenant",
         "#/currency",
         "#/lines/0/quantity",
@@ -104,7 +91,9 @@ def test_all_faults_are_told_at_once() -> None:
 def test_second_line_of_a_sku_is_refused() -> None:
     """Two lines of one SKU are refused, and the error points at the second."""
     found = faults(
-        intent(lines=[{"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 1}, {"sku": "a", "quantity": 2}])
+        intent_body(
+            lines=[{"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 1}, {"sku": "a", "quantity": 2}]
+        )
     )
     assert list(found) == ["#/lines/2/sku"]
     assert 'lines[2].sku is "a": lines[0] has it too' in found["#/lines/2/sku"]
@@ -113,13 +102,13 @@ def test_second_line_of_a_sku_is_refused() -> None:
 def test_lines_are_bounded() -> None:
     """A hundred lines are accepted, one more is not."""
     lines = [{"sku": f"sku-{n}", "quantity": 1} for n in range(101)]
-    assert len(parse(intent(lines=lines[:100])).lines) == 100
-    assert "at most 100" in faults(intent(lines=lines))["#/lines"]
+    assert len(parse(intent_body(lines=lines[:100])).lines) == 100
+    assert "at most 100" in faults(intent_body(lines=lines))["#/lines"]
 
 
 def test_payment_method_is_not_repeated() -> None:
     """What a client puts there by mistake may be a card number."""
-    found = faults(intent(payment_method="4111 1111 1111 1111"))
+    found = faults(intent_body(payment_method="4111 1111 1111 1111"))
     assert "4111" not in found["#/payment_method"]
 
 
@@ -130,11 +119,13 @@ def test_faults_are_bounded() -> None:
 
 def test_fingerprint_is_of_the_meaning() -> None:
     """Order of fields, white space and a default that is spelled out change nothing; a value does."""
-    plain = parse(intent()).fingerprint()
-    assert parse(dict(reversed(intent(definition="fulfillment.v1").items()))).fingerprint() == plain
-    assert parse(intent(amount_minor=1251)).fingerprint() != plain
+    plain = parse(intent_body()).fingerprint()
+    assert parse(dict(reversed(intent_body(definition="fulfillment.v1").items()))).fingerprint() == plain
+    assert parse(intent_body(amount_minor=1251)).fingerprint() != plain
     lines = [{"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 1}]
-    assert parse(intent(lines=lines)).fingerprint() != parse(intent(lines=lines[::-1])).fingerprint()
+    assert (
+        parse(intent_body(lines=lines)).fingerprint() != parse(intent_body(lines=lines[::-1])).fingerprint()
+    )
 
 
 def test_receipt_of_nothing_is_refused() -> None:

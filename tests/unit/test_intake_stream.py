@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from intents import intent_body
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Duplicate, decide
@@ -23,13 +24,7 @@ WORKFLOW = identity.workflow_id(INTENT_ID)
 INTENT: dict[str, Any] = {
     "workflow_id": WORKFLOW,
     "intent_id": INTENT_ID,
-    "tenant": "acme",
-    "customer_ref": "customer-7",
-    "lines": [{"sku": "tea-01", "quantity": 2}, {"sku": "cup", "quantity": 1}],
-    "amount_minor": 1250,
-    "currency": "EUR",
-    "payment_method": "pay_ok",
-    "ship_to": "address-1",
+    **intent_body(lines=[{"sku": "tea-01", "quantity": 2}, {"sku": "cup", "quantity": 1}]),
     "definition": "fulfillment.v1",
     "correlation_id": "order-1",
     "accepted_at": datetime(2026, 3, 1, 12, 0, 0, 123457, tzinfo=UTC),

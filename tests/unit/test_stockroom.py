@@ -1,4 +1,7 @@
-"""The stockroom: all or nothing, never more than there is, and every unit accounted for."""
+"""The stockroom: all or nothing, never more than there is, and every unit accounted for.
+
+Long, because one model of the stock stands beside every command and every copy of one.
+"""
 
 from __future__ import annotations
 
