@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg2
 import pytest
+import pytest_asyncio
+from intake import Api, running_intake
 
 from fulcrum.settings import Settings
+from fulcrum.store.database import Database
 from fulcrum.wire.registry import Registry
 from fulcrum.wire.schemas import MESSAGE_TYPES, schema_text, subject
 from fulcrum.wire.topics import ensure_topics
@@ -36,6 +39,21 @@ async def _register(settings: Settings) -> None:
         )
     )
     await registry.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    """An intake for the tests that leave it as it is."""
+    async with running_intake(settings) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def db(settings: Settings) -> AsyncIterator[Database]:
+    """The database of the module."""
+    opened = await Database.open(settings.postgres_dsn, size=4)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

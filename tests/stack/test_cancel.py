@@ -6,7 +6,6 @@ The orchestrator is played by its own rules: ``decide`` and the journal, fed wit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,7 @@ import pytest
 import pytest_asyncio
 from decisions import decision, history
 from eventually import eventually_async
-from intake import Api, Seen, records_of, running_intake, sent
+from intake import Api, Seen, records_of, sent
 from sqlalchemy import func, select
 
 from fulcrum.agents import journal
@@ -44,21 +43,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WHY = {"reason": "called off"}
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    """An intake for the tests that leave it as it is."""
-    async with running_intake(settings) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def db(settings: Settings) -> AsyncIterator[Database]:
-    """The database of the module."""
-    opened = await Database.open(settings.postgres_dsn, size=4)
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import aiohttp
 import pytest
-import pytest_asyncio
 from eventually import eventually_async
 from intake import Api, free_port, listening_intake, ready, running_intake, sent
 from intents import intent_body
@@ -38,13 +36,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JSON = {"Content-Type": "application/json"}
 NOWHERE = "127.0.0.1:1"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    """An intake for the tests that leave it as it is."""
-    async with running_intake(settings) as running:
-        yield running
 
 
 async def stored(settings: Settings, workflow_id: str) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 from decisions import NOON, decision, history
 from eventually import eventually_async
 from intake import Api, running_intake
@@ -25,21 +24,6 @@ from fulcrum.store.database import Database
 from fulcrum.web import answers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def db(settings: Settings) -> AsyncIterator[Database]:
-    """The database of the module."""
-    opened = await Database.open(settings.postgres_dsn, size=4)
-    yield opened
-    await opened.close()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    """An intake for the tests that leave it as it is."""
-    async with running_intake(settings) as running:
-        yield running
 
 
 async def apply(db: Database, decisions: Sequence[DecisionMade]) -> list[View]:

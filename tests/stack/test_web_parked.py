@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
-import pytest_asyncio
 from intake import Api, running_intake
 from link import linked
 from sqlalchemy import insert
@@ -24,13 +22,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PARKED_AT = datetime(2026, 3, 1, tzinfo=UTC)
 OPERATOR = {"actor": "ana", "reason": "the provider is back"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    """An intake for the tests that leave it as it is."""
-    async with running_intake(settings) as running:
-        yield running
 
 
 async def park(settings: Settings, **changes: Any) -> str:
