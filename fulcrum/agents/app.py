@@ -16,10 +16,12 @@ from faust.types.transports import TransportT
 
 from fulcrum.agents.assignor import ReturningAssignor
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
+from fulcrum.agents.pins import refuse_other_versions
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
 from fulcrum.telemetry.startup import patiently
 from fulcrum.wire.codec import Codec, open_codec
+from fulcrum.wire.topic_admin import check_topics
 
 #: Seconds for which Kafka keeps a silent member's partitions; a restart within them needs no rebalance.
 _SESSION_TIMEOUT = 15.0
@@ -93,10 +95,14 @@ def bytes_topic(app: faust.App, *names: str) -> TopicT:
 
 
 def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp]) -> NoReturn:
-    """Run the app that ``build`` makes until a signal or a crash; exits the process."""
+    """Run the app that ``build`` makes until a signal or a crash; exits the process.
+
+    ``Misconfigured`` when a library or a topic is not what it must be for no event to be lost.
+    """
+    refuse_other_versions()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    codec = loop.run_until_complete(patiently("registry", lambda: open_codec(settings)))
+    codec = loop.run_until_complete(_prepared(settings))
     app = build(settings, codec)
     # A louder level than info would cost more: Faust then formats every debug line for its spinner.
     worker = faust.Worker(
@@ -104,6 +110,15 @@ def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp
     )
     worker.spinner = None
     worker.execute_from_commandline()
+
+
+async def _prepared(settings: Settings) -> Codec:
+    """The codec, once the registry answers and Kafka has the topics."""
+    codec, _ = await asyncio.gather(
+        patiently("registry", lambda: open_codec(settings)),
+        patiently("kafka", lambda: asyncio.to_thread(check_topics, settings)),
+    )
+    return codec
 
 
 def guarded_consumer(app: faust.App) -> GuardedConsumer:

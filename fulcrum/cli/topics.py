@@ -6,7 +6,8 @@ import typer
 
 from fulcrum.cli.client import Output, OutputOption, show_rows
 from fulcrum.settings import load_settings
-from fulcrum.wire.topics import Topics, ensure_topics, partition_counts
+from fulcrum.wire.topic_admin import ensure_topics, partition_counts
+from fulcrum.wire.topics import Topics
 
 app = typer.Typer(no_args_is_help=True)
 

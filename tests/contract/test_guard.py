@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import version
+from configparser import ConfigParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
+
+from fulcrum.agents.pins import WRITTEN_FOR, refuse_other_versions
+from fulcrum.errors import Misconfigured
 
 PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "Consumer.pause_partitions": (Consumer.pause_partitions, "27a1c94bdacd54de"),
@@ -79,10 +83,22 @@ def test_upstream_is_what_the_guard_was_written_for(name: str) -> None:
     assert digest(function) == pinned, f"{name} changed upstream: review fulcrum/agents/guard.py"
 
 
-@pytest.mark.parametrize(
-    ("package", "pinned"),
-    [("faust-streaming", "0.15.3"), ("aiokafka", "0.14.0"), ("mode-streaming", "0.7.1")],
-)
-def test_the_fragile_packages_are_pinned(package: str, pinned: str) -> None:
-    """The guard reaches into private parts of exactly these versions."""
-    assert version(package) == pinned
+def test_setup_cfg_pins_what_the_guard_was_written_for() -> None:
+    """The guard reaches into private parts of exactly these versions, so no other may be installed."""
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    required = setup["options"]["install_requires"].splitlines()
+    pins = {line.split("==")[0].split("[")[0]: line.split("==")[1] for line in required if "==" in line}
+    assert WRITTEN_FOR.items() <= pins.items()
+    refuse_other_versions()
+
+
+@pytest.mark.parametrize(("package", "found"), [("aiokafka", "0.13.0"), ("no-such-package", "missing")])
+def test_the_agents_do_not_start_on_another_version(
+    monkeypatch: pytest.MonkeyPatch, package: str, found: str
+) -> None:
+    """An override that no longer fits would lose events in silence; the error says what to install."""
+    monkeypatch.setattr("fulcrum.agents.pins.WRITTEN_FOR", {**WRITTEN_FOR, package: "9.9"})
+    monkeypatch.setattr("fulcrum.agents.pins._installed", {**WRITTEN_FOR, package: found}.__getitem__)
+    with pytest.raises(Misconfigured, match=rf"^{package} is {found}, but .*pip install .*{package}==9.9"):
+        refuse_other_versions()

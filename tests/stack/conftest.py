@@ -16,7 +16,7 @@ from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.wire.registry import Registry
 from fulcrum.wire.schemas import MESSAGE_TYPES, schema_text, subject
-from fulcrum.wire.topics import ensure_topics
+from fulcrum.wire.topic_admin import ensure_topics
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,8 @@ from fulcrum.web.reconciler import Reconciler
 from fulcrum.web.relations import INTAKE, cancellations, intents
 from fulcrum.web.stream import IntakeStream
 from fulcrum.wire.codec import open_codec
-from fulcrum.wire.topics import Topics, ensure_topics
+from fulcrum.wire.topic_admin import ensure_topics
+from fulcrum.wire.topics import Topics
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from eventually import eventually
 from typer.testing import CliRunner
 
 from fulcrum.cli.topics import app
 from fulcrum.errors import Misconfigured, Unavailable
 from fulcrum.settings import Settings
-from fulcrum.wire.topics import Topics, ensure_topics, partition_counts
+from fulcrum.wire.topic_admin import check_topics, ensure_topics, partition_counts
+from fulcrum.wire.topics import Topics
 
 
 @pytest.fixture
@@ -64,6 +68,61 @@ def test_another_partition_count_is_refused_with_both_counts_and_the_remedy(fres
     assert "set FULCRUM_PARTITIONS to what the topics have" in message
 
 
+@pytest.mark.parametrize(
+    ("topic", "key", "value"),
+    [
+        ("intents", "cleanup.policy", "compact"),
+        ("decisions", "retention.ms", "86400000"),
+        ("", "cleanup.policy", "delete"),
+    ],
+)
+def test_a_topic_that_would_lose_what_is_needed_is_refused(
+    fresh: Settings, topic: str, key: str, value: str
+) -> None:
+    """Kafka would delete events that a rebuild needs, or the state of runs that are on their way."""
+    ensure_topics(fresh)
+    check_topics(fresh)
+    topics = Topics(fresh.namespace)
+    name = topics.stream(topic) if topic else topics.changelog
+    right = topics.configs()[name][key]
+    entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": fresh.kafka_bootstrap})
+    admin.incremental_alter_configs([changed])[changed].result(15)
+
+    def refused() -> str | None:
+        try:
+            check_topics(fresh)
+        except Misconfigured as error:
+            return str(error)
+        return None
+
+    message = eventually(refused, within=15)
+    assert message.startswith(f"topic {name} has {key}={value}, by which Kafka would delete")
+    assert f"--add-config {key}={right}" in message
+
+
+def test_a_missing_topic_is_waited_for(fresh: Settings) -> None:
+    """The agents wait, because somebody may be about to create it; the error says how."""
+    with pytest.raises(Unavailable, match=rf"no topic .*{fresh.namespace}\.intents.*`fulcrum topics create`"):
+        check_topics(fresh)
+
+
+def test_the_agents_refuse_topics_that_would_lose_events(fresh: Settings) -> None:
+    """The process ends with the reason instead of reading on."""
+    ensure_topics(fresh)
+    given = fresh.model_copy(update={"partitions": 4})
+    env = {
+        f"FULCRUM_{name.upper()}": str(value) for name, value in given.model_dump(exclude_none=True).items()
+    }
+    command = [sys.executable, "-m", "fulcrum", "run", "agents"]
+    ended = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode != 0
+    assert f"partitions=4, but {fresh.namespace}" in ended.stdout + ended.stderr
+
+
 def test_two_processes_may_create_at_once(fresh: Settings) -> None:
     """Every topic is made by one of them, both go on, and both can use every topic."""
     with ThreadPoolExecutor() as threads:
@@ -79,7 +138,7 @@ def test_more_replicas_than_brokers_is_refused_with_the_remedy(fresh: Settings) 
 
 def test_a_broker_that_is_away_is_unavailable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody at the address: the error names it and the setting."""
-    monkeypatch.setattr("fulcrum.wire.topics._TIMEOUT", 0.5)
+    monkeypatch.setattr("fulcrum.wire.topic_admin._TIMEOUT", 0.5)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 does not answer .* FULCRUM_KAFKA_BOOTSTRAP"):
         ensure_topics(settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"}))
 
