@@ -28,7 +28,7 @@ from fulcrum.localstack.process import StackError, last_lines
 #: Called with the role's name and one line of what it wrote.
 Log = Callable[[str, str], None]
 
-FIRST_PAUSE, LONGEST_PAUSE, LONG_ENOUGH = 0.2, 10.0, 30.0
+FIRST_PAUSE, LONGEST_PAUSE, LONG_ENOUGH = 0.05, 10.0, 30.0
 _TICK = 0.05
 #: A role that dies this often before it was ever ready will not become ready.
 _HOPELESS = 4
@@ -212,7 +212,7 @@ class Supervisor:
             return
         process._pause = next_pause(process._pause, lived=now - process._began)
         self._tell(
-            process, f"ended with {_ending(process._child.returncode)}; again in {process._pause:.1f} s"
+            process, f"ended with {_ending(process._child.returncode)}; again in {process._pause:.2f} s"
         )
         process.ready, process._child = False, None
         process._due = now + process._pause
