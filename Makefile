@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash check lint unit stack clean lock
+.PHONY: help setup demo test crash nightly check lint unit stack clean lock
 
 BIN := .venv/bin
 
@@ -18,6 +18,10 @@ test: setup lint ## set up, then lint, types, import rules and every test, on th
 
 crash: setup ## kill everything for half an hour under load, then check; ARGS="--for 5m --seed 2"
 	$(BIN)/python -m bench.crash --for 30m --json crash.json $(ARGS)
+
+nightly: setup ## 100,000 simulated workflows under a seed of the day, then make crash with the same
+	$(BIN)/fulcrum simulate --workflows 100000 --seed $$(date +%Y%m%d)
+	$(BIN)/python -m bench.crash --for 60m --json crash.json --seed $$(date +%Y%m%d) $(ARGS)
 
 check: setup lint unit ## set up, then lint and the tests that need no server
 
