@@ -3,6 +3,8 @@
 A message is acknowledged after its batch took effect, or after RabbitMQ confirmed its copy on a retry
 queue or in parking. Nothing is ever rejected: a process that stops or dies leaves its messages to be
 delivered again.
+
+Long, because taking, handling and settling share what is known of each message in hand.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 ``decide`` is pure and total: no I/O, clock, randomness or logging; time enters only inside events.
 What the tables do not foresee is ignored *with a reason*, never guessed.
+
+Long, because the rules and the moves that they choose between are read together.
 """
 
 from __future__ import annotations

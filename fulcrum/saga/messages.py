@@ -3,6 +3,8 @@
 Events are facts in the past tense and say on which *stream* (a Kafka topic) they travel.
 Commands are imperative and say which *service* (a RabbitMQ queue) carries them out.
 All times are aware UTC datetimes; all amounts are integers in the currency's minor unit.
+
+Long, because it is the whole vocabulary: one short record after another.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 ``golden/<record>/<n>.<case>.bin`` is an Avro body under version n of the history, ``.json`` beside it the
 value in it. They are never changed. After ``fulcrum schema snapshot`` run this file as a program: it adds the
 bytes of the new version from the samples below.
+
+Long, because it holds a sample of every message, full and bare.
 """
 
 from __future__ import annotations

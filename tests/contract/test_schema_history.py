@@ -1,4 +1,7 @@
-"""The history of schemas: nothing released is edited, and whatever would break a reader is explained."""
+"""The history of schemas: nothing released is edited, and whatever would break a reader is explained.
+
+Long, because every way to break a reader is a case of one table.
+"""
 
 from __future__ import annotations
 

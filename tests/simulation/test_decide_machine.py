@@ -1,4 +1,7 @@
-"""Does ``decide`` keep its promises for any events in any order, also those that no service would send?"""
+"""Does ``decide`` keep its promises for any events in any order, also those that no service would send?
+
+Long, because one state machine has a rule for every kind of event.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Cancelling: the wish leaves behind the intent, in order and once, and the answer is what was decided.
 
 The orchestrator is played by its own rules: ``decide`` and the journal, fed with what lies in Kafka.
+
+Long, because every moment at which somebody may cancel needs the same intake and the same rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How work reaches Postgres, and what it hears when it does not."""
+"""How work reaches Postgres, and what it hears when it does not.
+
+Long, because every way to lose Postgres is tried on the same pool.
+"""
 
 from __future__ import annotations
 

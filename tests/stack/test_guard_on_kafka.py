@@ -4,6 +4,8 @@ Each test runs one scenario more than once: on the guarded consumer, which must 
 in which a single override is put back to what upstream does (``stripped.py``), or on upstream's own, which
 must show the fault. When a stripped one comes through, upstream has been mended or the override was needless:
 take it out of ``fulcrum/agents/guard.py``.
+
+Long, because every override has its scenario here, and they share the broker and the workers.
 """
 
 from __future__ import annotations

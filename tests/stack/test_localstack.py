@@ -1,4 +1,7 @@
-"""Do the real servers come up together, survive a kill with their data, and go down without a trace?"""
+"""Do the real servers come up together, survive a kill with their data, and go down without a trace?
+
+Long, because every server goes through the same life on one stack.
+"""
 
 from __future__ import annotations
 

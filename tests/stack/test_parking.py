@@ -1,4 +1,7 @@
-"""What cannot be handled is kept whole, shown by cause, and replayed or given up by a person."""
+"""What cannot be handled is kept whole, shown by cause, and replayed or given up by a person.
+
+Long, because a parked message is followed from its queue to its end.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Queries of payments on a real database and a real provider: what became of an answer that is late."""
+"""Queries of payments on a real database and a real provider: what became of an answer that is late.
+
+Long, because every moment for a late question is tried on the same worker and provider.
+"""
 
 from __future__ import annotations
 

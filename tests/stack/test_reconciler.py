@@ -1,4 +1,7 @@
-"""The reconciler: what never started is sent again as it was; whatever started is left alone."""
+"""The reconciler: what never started is sent again as it was; whatever started is left alone.
+
+Long, because everything that may be lost, and everything that only looks so, is told apart by one look.
+"""
 
 from __future__ import annotations
 

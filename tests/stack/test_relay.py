@@ -1,6 +1,8 @@
 """Committed rows reach Kafka in order, once when nothing fails, whoever is sending.
 
 Kafka is played by a list here: what the real producer promises has its own tests.
+
+Long, because every way to stop a relay is tried on the same outbox.
 """
 
 from __future__ import annotations

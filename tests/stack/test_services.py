@@ -1,4 +1,7 @@
-"""The payment and inventory services as they run: commands from RabbitMQ, answers on Kafka."""
+"""The payment and inventory services as they run: commands from RabbitMQ, answers on Kafka.
+
+Long, because both services are run, stopped and robbed of their servers in the same way.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What does an event mean to a run?"""
+"""What does an event mean to a run?
+
+Long, because every walk through the states is written out as a story.
+"""
 
 from __future__ import annotations
 
