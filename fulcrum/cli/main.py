@@ -43,6 +43,8 @@ _GROUPS = {
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
+    "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
+    "events": ("fulcrum.cli.events", "The events on Kafka."),
     "bench": ("fulcrum.cli.bench", ABOUT_BENCH),
 }
 #: Single commands: the module that has a function of that name.
@@ -51,6 +53,7 @@ _COMMANDS = {
     "demo": "fulcrum.cli.demo",
     "simulate": "fulcrum.cli.simulate",
     "doctor": "fulcrum.cli.doctor",
+    "lag": "fulcrum.cli.lag",
 }
 #: Exit codes by error, most special first.
 _EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (
