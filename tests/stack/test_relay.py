@@ -41,7 +41,7 @@ class Kafka:
         self.open.set()
         self.entered = asyncio.Event()
 
-    async def send(self, rows: Sequence[OutboxRow]) -> int:
+    async def send(self, rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
         self.calls += 1
         self.entered.set()
         await self.open.wait()
