@@ -16,7 +16,6 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from sqlalchemy import BigInteger, bindparam, delete, func, select
@@ -180,9 +179,10 @@ class Relay:
                             await self._woken.wait()
             await self._deleted()
         finally:
-            await _end(reading)
-            await _end(self._deleting)
+            # What is acknowledged should leave the table also when the next window failed.
+            under_way = [task for task in (reading, self._deleting) if task is not None]
             self._deleting = None
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def _still(self, held: Held) -> bool:
         """Whether to go on; Unavailable when nobody knows."""
@@ -255,10 +255,3 @@ class Relay:
         if held is not None:
             with suppress(Unavailable):
                 await self._lease.release(held)
-
-
-async def _end(task: asyncio.Task[Any] | None) -> None:
-    """Give ``task`` up, whatever it has to say."""
-    if task is not None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
