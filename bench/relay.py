@@ -127,11 +127,12 @@ async def _size(
     waiting = backlog + _WARM_UP + plan.rounds * plan.messages if backlog else 0
     await asyncio.to_thread(_fill, settings.postgres_dsn, topic, waiting)
     rates, busy = [], 0.0
+    fed = asyncio.Event()
     feeding = None
     async with _relaying(db, settings, sender) as relay:
         warm = _sent() + _WARM_UP
         if not backlog:
-            feeding = asyncio.create_task(_feed(db, topic, relay))
+            feeding = asyncio.create_task(_feed(db, topic, relay, fed))
         try:
             await _until_sent(warm)
             for _ in range(plan.rounds):
@@ -140,9 +141,9 @@ async def _size(
                 rates.append((_sent() - first) / (time.perf_counter() - began))
                 busy += _cpu() - cpu
         finally:
+            fed.set()
             if feeding is not None:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
+                await feeding
     messages, repeated, faults = await asyncio.to_thread(_check, settings, topic)
     return {
         "backlog": backlog,
@@ -201,10 +202,10 @@ async def _relaying(db: Database, settings: Settings, sender: _Sender) -> AsyncI
         await task
 
 
-async def _feed(db: Database, topic: str, relay: Relay) -> None:
+async def _feed(db: Database, topic: str, relay: Relay, fed: asyncio.Event) -> None:
     """Commit small batches, a little ahead of the relay."""
     given, began = 0, _sent()
-    while True:
+    while not fed.is_set():
         if given - (_sent() - began) >= _AHEAD:
             await asyncio.sleep(_LOOK)
             continue
@@ -270,7 +271,7 @@ def _check(settings: Settings, topic: str) -> tuple[int, int, int]:
         consumer.assign([at])
         position = 0
         while position < end:
-            for message in consumer.consume(5_000, 15.0):
+            for message in consumer.consume(min(5_000, end - position), 15.0):
                 position = (message.offset() or 0) + 1
                 number = int((message.value() or b"").split(b" ", 1)[0])
                 key = message.key() or b""

@@ -136,20 +136,26 @@ class Relay:
         outbox_leader.labels(self._service).set(1)
         await self._parked_keys.load()
         self._unsent.restart()
-        renewal = asyncio.create_task(self._keep(self._held))
+        over = asyncio.Event()
+        renewal = asyncio.create_task(self._keep(self._held, over))
         try:
             await self._send_on(self._held, stop)
         finally:
+            over.set()
             renewal.cancel()
             outbox_leader.labels(self._service).set(0)
 
-    async def _keep(self, held: Held) -> None:
-        """Renew beside the sending, which may wait long for Kafka."""
-        while True:
+    async def _keep(self, held: Held, over: asyncio.Event) -> None:
+        """Renew beside the sending, which may wait long for Kafka.
+
+        ``over`` ends it too: until Python 3.12, ``wait_for`` may lose a cancellation.
+        """
+        while not over.is_set():
             await asyncio.sleep(RENEW_EVERY)
             try:
-                if not await self._lease.renew(held):
-                    self._held = None
+                if not over.is_set() and not await self._lease.renew(held):
+                    if self._held is held:
+                        self._held = None
                     return
             except Unavailable as error:
                 # Past its safe time the lease counts as lost, whatever the reason.
@@ -163,6 +169,7 @@ class Relay:
                 if reading is None:
                     if self._unsent.sweep_due:
                         await self._deleted()
+                        await self._unsent.sweep()
                     self._woken.clear()
                     window = await self._read()
                 else:

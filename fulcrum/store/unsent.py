@@ -83,13 +83,11 @@ class Unsent:
 
     @property
     def sweep_due(self) -> bool:
-        """Whether the next read looks at the whole table; nothing may be under way then."""
+        """Whether it is time to ``sweep``."""
         return time.monotonic() - self._swept >= _SWEEP
 
     async def read(self) -> Window:
         """The next rows. Memory is bounded by rows and by bytes."""
-        if self.sweep_due:
-            await self._sweep()
         bounds = {"rows": self._limit, "bytes": _BYTES}
         rows = await self._db.all(self._behind, {"last": self._gaps.last, **bounds})
         full = self._full(rows)
@@ -121,8 +119,11 @@ class Unsent:
         self._gaps.looked(frozenset(row["virtualtransaction"] for row in writers))
         self._looked = time.monotonic()
 
-    async def _sweep(self) -> None:
-        """Begin anew if there are rows that no read from the last id on will find."""
+    async def sweep(self) -> None:
+        """Begin anew if there are rows that no read from the last id on will find.
+
+        Nothing may be under way: what is read and not deleted yet would be taken for such rows.
+        """
         self._swept = time.monotonic()
         try:
             found = await self._db.all(self._before, {"last": self._gaps.last})

@@ -367,9 +367,7 @@ async def test_gap_is_looked_into_while_its_writer_lives(
     assert not reader._gaps
 
 
-async def test_rows_below_the_last_id_are_found_by_a_look_at_the_whole_table(
-    db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_below_the_last_id_are_found_by_a_look_at_the_whole_table(db: Database) -> None:
     """After a restore the numbering may begin again: what lies below is sent, although nobody expects it."""
     await insert_one(db, b"old")
     reader = Unsent(db, R)
@@ -380,8 +378,21 @@ async def test_rows_below_the_last_id_are_found_by_a_look_at_the_whole_table(
     await db.execute(text("ALTER TABLE intake.outbox ALTER id RESTART WITH 1"))
     await insert_one(db, b"new")
     assert await read_values(reader) == []
-    monkeypatch.setattr(unsent, "_SWEEP", 0.0)
+    await reader.sweep()
     assert await read_values(reader) == [b"new"]
+
+
+async def test_looks_at_the_whole_table_repeat_nothing(
+    db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that looks at the whole table all the time takes nothing that is on its way for a stray row."""
+    monkeypatch.setattr(unsent, "_SWEEP", 0.002)
+    kafka = Kafka()
+    expected = [str(n) for n in range(6000)]
+    await emit(db, *expected)
+    async with running(Relay(db, R, settings, "a", kafka.send)):
+        await drained(db)
+    assert [value.decode() for value in kafka.values] == expected
 
 
 async def test_window_is_bounded_by_bytes(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
