@@ -149,8 +149,11 @@ class KafkaProducer:
             self._attempt(rows, batch, stop, may_send)
             if batch.prefix() == len(rows):
                 return len(rows)
-            reason = self._reason(batch) if may_send() else "the sender's lease has ended"
+            allowed = may_send()
+            reason = self._reason(batch) if allowed else "sending is no longer allowed"
             self._rebuild(batch, reason)
+            if not allowed and not batch.prefix():
+                raise Unavailable(f"a batch was given up: {reason}")
             unsendable = batch.unsendable()
             if unsendable is None:
                 return batch.prefix() or self._nothing_acknowledged(rows[0], batch, reason)
