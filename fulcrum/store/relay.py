@@ -1,14 +1,18 @@
 """How committed outbox rows reach Kafka, in order for each key, and then leave the table.
 
-There is no cursor that could run past a late commit: whatever is in the table is unsent, lowest id first,
-and what Kafka acknowledged is deleted. A crash between the two sends rows again, with the same event ids.
+Whatever is in the table is unsent, lowest id first (``unsent``), and what Kafka acknowledged is deleted.
+While a window is on its way, the next one is read and the one before is deleted. A crash in between sends
+rows again, with the same event ids.
+
+What may come late, from a process that slept through its lease, are copies of rows that it has read and not
+deleted: the next leader reads the same rows first, so the first copy of each row keeps its place among those
+of its key, whoever sent it (``docs/decisions/0011-late-copies-are-harmless.md``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -25,27 +29,26 @@ from fulcrum.store.lease import RENEW_EVERY, Held, Lease
 from fulcrum.store.outbox import OutboxRow, on_commit
 from fulcrum.store.parked_keys import ParkedKeys
 from fulcrum.store.relations import ServiceRelations
+from fulcrum.store.unsent import Unsent, Window
 from fulcrum.telemetry.metrics import outbox_lag_seconds, outbox_leader, outbox_sent, relay_errors
 
 log = structlog.get_logger()
 
-Send = Callable[[Sequence[OutboxRow]], Awaitable[int]]
+#: Sends rows in order and answers how many leading ones are acknowledged; it gives up as soon as the second
+#: argument, which is called from any thread, says that the lease is no longer safe.
+Send = Callable[[Sequence[OutboxRow], Callable[[], bool]], Awaitable[int]]
 
-_BATCH = 500
 #: Seconds between reads when nothing woke us, and between tries to take a lease that another holds.
 _IDLE = 0.1
 _STANDBY = 0.5
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 2.0
-#: Seconds between reads of the whole table, see Relay._read.
-_SWEEP = 15.0
 
 
 class Relay:
     """Sends the outbox of one service while it holds the lease. Rows of one key never overtake each other.
 
-    ``send`` answers how many rows, counted from the first, are acknowledged. It raises Rejected when the
-    first can never be sent: its key is parked then, with what the key emits later, and the other keys go
-    on. Any other error is waited out.
+    ``send`` raises Rejected when the first row can never be sent: its key is parked then, with what the key
+    emits later, and the other keys go on. Any other error is waited out.
     """
 
     def __init__(
@@ -60,15 +63,9 @@ class Relay:
         self._held: Held | None = None
         self._woken = asyncio.Event()
         self._answered = False
-        self._floor = self._next_floor = self._last_id = 0
-        self._swept = 0.0
+        self._deleting: asyncio.Task[None] | None = None
+        self._unsent = Unsent(db, relations)
         outbox, lease = relations.outbox, relations.lease
-        self._next_rows = (
-            select(outbox)
-            .where(outbox.c.shard == 0, outbox.c.id >= bindparam("floor"))
-            .order_by(outbox.c.id)
-            .limit(_BATCH)
-        )
         # A delete that is lost with the server costs a repeat, not an event: it need not wait for the disk.
         unhurried = select(func.set_config("synchronous_commit", "off", True)).scalar_subquery()
         self._delete = delete(outbox).where(
@@ -138,98 +135,127 @@ class Relay:
         log.info("relay.leads", service=self._service, owner=self._owner, epoch=self._held.epoch)
         outbox_leader.labels(self._service).set(1)
         await self._parked_keys.load()
-        self._floor = self._next_floor = self._last_id = 0
-        self._swept = 0.0
-        renewal = asyncio.create_task(self._keep(self._held))
+        self._unsent.restart()
+        over = asyncio.Event()
+        renewal = asyncio.create_task(self._keep(self._held, over))
         try:
             await self._send_on(self._held, stop)
         finally:
+            over.set()
             renewal.cancel()
             outbox_leader.labels(self._service).set(0)
 
-    async def _keep(self, held: Held) -> None:
-        """Renew beside the sending, which may wait long for Kafka."""
-        while True:
+    async def _keep(self, held: Held, over: asyncio.Event) -> None:
+        """Renew beside the sending, which may wait long for Kafka.
+
+        ``over`` ends it too: until Python 3.12, ``wait_for`` may lose a cancellation.
+        """
+        while not over.is_set():
             await asyncio.sleep(RENEW_EVERY)
             try:
-                if not await self._lease.renew(held):
-                    self._held = None
+                if not over.is_set() and not await self._lease.renew(held):
+                    if self._held is held:
+                        self._held = None
                     return
             except Unavailable as error:
                 # Past its safe time the lease counts as lost, whatever the reason.
                 log.warning("relay.not_renewed", service=self._service, error=str(error))
 
     async def _send_on(self, held: Held, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            if self._held is not held:
-                log.warning("relay.superseded", service=self._service, epoch=held.epoch)
-                return
-            if not held.safe:
-                raise Unavailable("the lease could not be renewed in time")
-            self._woken.clear()
-            rows = await self._read()
-            if rows and not await self._send_rows(held, rows):
-                return
-            if len(rows) < _BATCH:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await self._woken.wait()
-
-    async def _read(self) -> list[Row]:
-        """The lowest rows.
-
-        Deleted rows stay in the index while any transaction of the server is older than the delete, and a
-        read from the beginning walks over all of them. So reads begin at the lowest id that was there two
-        sweeps ago. A row whose commit took longer than that is found by the next sweep, from the beginning.
-        """
-        sweep = time.monotonic() - self._swept >= _SWEEP
-        rows = await self._db.all(self._next_rows, {"floor": 0 if sweep else self._floor})
-        if sweep:
-            self._floor, self._next_floor = self._next_floor, rows[0]["id"] if rows else self._last_id
-            self._swept = time.monotonic()
-        if rows:
-            self._last_id = rows[-1]["id"]
-        age = (datetime.now(UTC) - rows[0]["created_at"]).total_seconds() if rows else 0.0
-        outbox_lag_seconds.labels(self._service).set(max(age, 0.0))
-        return rows
-
-    async def _send_rows(self, held: Held, rows: Sequence[Row]) -> bool:
-        """Send and delete ``rows``; False when the lease turned out to be lost."""
-        for key in self._parked_keys.among(rows):
-            await self._parked_keys.park(held, key, "an earlier row of this key is parked")
-            rows = [row for row in rows if row["key"] != key]
-        if not rows:
-            return True
+        """Send window after window. While one is sent, the next is read and the one before is deleted."""
+        reading: asyncio.Task[Window] | None = None
         try:
-            acknowledged = await self._send(
-                [
-                    OutboxRow(row["event_id"], row["topic"], row["key"], row["value"], row["headers"])
-                    for row in rows
-                ]
-            )
-        except Rejected as error:
-            return await self._park(held, rows[0], error)
-        if acknowledged:
-            crashpoint.reached("outbox.sent")
-            ids = [row["id"] for row in rows[:acknowledged]]
-            deleted = await self._db.execute(self._delete, {"held_epoch": held.epoch, "ids": ids})
-            outbox_sent.labels(self._service).inc(acknowledged)
-            if deleted == 0:
-                log.warning("relay.fenced", service=self._service, epoch=held.epoch, sent=acknowledged)
-                self._held = None
-                return False
-        if acknowledged < len(rows):
-            raise Unavailable(f"Kafka acknowledged {acknowledged} of {len(rows)} rows")
+            while not stop.is_set() and self._still(held):
+                if reading is None:
+                    if self._unsent.sweep_due:
+                        await self._deleted()
+                        await self._unsent.sweep()
+                    self._woken.clear()
+                    window = await self._read()
+                else:
+                    window = await reading
+                # A look at the whole table waits until nothing is on its way.
+                ahead = window.full and not self._unsent.sweep_due
+                reading = asyncio.create_task(self._read()) if ahead else None
+                await self._send_window(held, window.rows)
+                if not window.rows:
+                    await self._deleted()
+                if not window.full:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_IDLE):
+                            await self._woken.wait()
+            await self._deleted()
+        finally:
+            # What is acknowledged should leave the table also when the next window failed.
+            under_way = [task for task in (reading, self._deleting) if task is not None]
+            self._deleting = None
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _still(self, held: Held) -> bool:
+        """Whether to go on; Unavailable when nobody knows."""
+        if self._held is not held:
+            log.warning("relay.superseded", service=self._service, epoch=held.epoch)
+            return False
+        if not held.safe:
+            raise Unavailable("the lease could not be renewed in time")
         return True
 
-    async def _park(self, held: Held, row: Row, error: Rejected) -> bool:
+    async def _read(self) -> Window:
+        window = await self._unsent.read()
+        oldest = window.rows[0]["created_at"] if window.rows else None
+        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        outbox_lag_seconds.labels(self._service).set(max(age, 0.0))
+        return window
+
+    async def _send_window(self, held: Held, rows: Sequence[Row]) -> None:
+        """Send ``rows`` to the last, or until the lease is lost; what is acknowledged is being deleted."""
+        while rows and self._still(held):
+            for key in self._parked_keys.among(rows):
+                await self._parked_keys.park(held, key, "an earlier row of this key is parked")
+                rows = [row for row in rows if row["key"] != key]
+            if not rows:
+                return
+            try:
+                acknowledged = await self._send(
+                    [
+                        OutboxRow(row["event_id"], row["topic"], row["key"], row["value"], row["headers"])
+                        for row in rows
+                    ],
+                    lambda: self._held is held and held.safe,
+                )
+            except Rejected as error:
+                # What the key has sent must be gone, or it would be parked as well.
+                await self._deleted()
+                await self._park(held, rows[0], error)
+                continue
+            if not acknowledged:
+                raise Unavailable(f"Kafka acknowledged none of {len(rows)} rows")
+            crashpoint.reached("outbox.sent")
+            await self._deleted()
+            ids = [row["id"] for row in rows[:acknowledged]]
+            self._deleting = asyncio.create_task(self._delete_ids(held, ids))
+            rows = rows[acknowledged:]
+
+    async def _delete_ids(self, held: Held, ids: Sequence[int]) -> None:
+        deleted = await self._db.execute(self._delete, {"held_epoch": held.epoch, "ids": ids})
+        outbox_sent.labels(self._service).inc(len(ids))
+        if deleted == 0:
+            log.warning("relay.fenced", service=self._service, epoch=held.epoch, sent=len(ids))
+            if self._held is held:
+                self._held = None
+
+    async def _deleted(self) -> None:
+        """Wait for the delete that is under way; raises its error."""
+        if self._deleting is not None:
+            deleting, self._deleting = self._deleting, None
+            await deleting
+
+    async def _park(self, held: Held, row: Row, error: Rejected) -> None:
         """Set aside the key of a row that Kafka will never take."""
         moved = await self._parked_keys.park(held, row["key"], str(error))
         relay_errors.labels(self._service, type(error).__name__).inc()
         facts = {"event_id": row["event_id"], "topic": row["topic"], "rows": moved, "error": str(error)}
         log.error("outbox.key_parked", service=self._service, **facts)
-        self.wake()
-        return True
 
     async def _give_back(self) -> None:
         held, self._held = self._held, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -108,8 +108,8 @@ async def _relaying(settings: Settings, services: Services) -> AsyncIterator[asy
     """The task that carries the outbox to Kafka; at the end it finishes its batch."""
     producer = KafkaProducer(settings)
 
-    async def send(rows: Sequence[OutboxRow]) -> int:
-        return await producer.send_batch([_record(row) for row in rows])
+    async def send(rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
+        return await producer.send_batch([_record(row) for row in rows], may_send)
 
     relay = Relay(services.db, INTAKE, settings, owner="intake", send=send)
     stop = asyncio.Event()

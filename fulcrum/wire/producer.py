@@ -99,6 +99,10 @@ class _Batch:
         return min((i for i, error in self.errors.items() if error.code() in _UNSENDABLE), default=None)
 
 
+def _always() -> bool:
+    return True
+
+
 class KafkaProducer:
     """Sends batches one after another from a thread of its own; the event loop is never blocked."""
 
@@ -111,16 +115,21 @@ class KafkaProducer:
         self._last_error: KafkaError | None = None
         self._closing = False
 
-    async def send_batch(self, rows: Sequence[Record]) -> int:
+    async def send_batch(self, rows: Sequence[Record], may_send: Callable[[], bool] = _always) -> int:
         """Send ``rows`` in order and return how many leading ones Kafka has acknowledged, at least one.
 
         When it has none: ``Unsendable`` if the first row can never be sent, ``Misconfigured`` if its topic
         is missing or forbidden, ``Unavailable`` if the deadline passed. Call it again from the first row
         that is not acknowledged. Rows behind a failure may be in Kafka too; sending them again is right.
+
+        ``may_send`` is asked in the producer's thread, before each record and then several times a second.
+        Once it says no, what has not left is purged.
         """
         if not rows:
             return 0
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._send, list(rows))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._send, list(rows), may_send
+        )
 
     async def close(self) -> None:
         """Give up what is under way and close the connections. Idempotent."""
@@ -133,15 +142,18 @@ class KafkaProducer:
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._discard()
 
-    def _send(self, rows: list[Record]) -> int:
+    def _send(self, rows: list[Record], may_send: Callable[[], bool]) -> int:
         stop = time.monotonic() + self._deadline
         while True:
             batch = _Batch(len(rows))
-            self._attempt(rows, batch, stop)
+            self._attempt(rows, batch, stop, may_send)
             if batch.prefix() == len(rows):
                 return len(rows)
-            reason = self._reason(batch)
+            allowed = may_send()
+            reason = self._reason(batch) if allowed else "sending is no longer allowed"
             self._rebuild(batch, reason)
+            if not allowed and not batch.prefix():
+                raise Unavailable(f"a batch was given up: {reason}")
             unsendable = batch.unsendable()
             if unsendable is None:
                 return batch.prefix() or self._nothing_acknowledged(rows[0], batch, reason)
@@ -151,15 +163,21 @@ class KafkaProducer:
             # refuses records by the batch that librdkafka made of them: only one that went alone is guilty.
             rows = rows[: unsendable or max(1, len(rows) // _NARROWER)]
 
-    def _attempt(self, rows: list[Record], batch: _Batch, stop: float) -> None:
+    def _attempt(self, rows: list[Record], batch: _Batch, stop: float, may_send: Callable[[], bool]) -> None:
         producer = self._open()
+
+        def over() -> bool:
+            return bool(batch.errors) or self._closing or time.monotonic() >= stop or not may_send()
+
         for index, row in enumerate(rows):
+            if not may_send():
+                return
             while not self._enqueued(producer, row, index, batch):
-                if self._over(batch, stop):
+                if over():
                     return
                 self._serve(partial(producer.poll, _LOOK_SECONDS))
         # A flush does not wait for the linger, which only helps when several batches overlap.
-        while self._serve(partial(producer.flush, _LOOK_SECONDS)) and not self._over(batch, stop):
+        while self._serve(partial(producer.flush, _LOOK_SECONDS)) and not over():
             pass
 
     def _serve(self, serve: Callable[[], int]) -> int:
@@ -176,9 +194,6 @@ class KafkaProducer:
             elif cause is not None:
                 raise
             return 1
-
-    def _over(self, batch: _Batch, stop: float) -> bool:
-        return bool(batch.errors) or self._closing or time.monotonic() >= stop
 
     def _enqueued(self, producer: Producer, row: Record, index: int, batch: _Batch) -> bool:
         """Hand a record to librdkafka; False when its queue is full or the record is refused at once."""

@@ -101,8 +101,8 @@ async def _serve(
         producer = KafkaProducer(settings)
         opened.push_async_callback(producer.close)
 
-        async def send(rows: Sequence[OutboxRow]) -> int:
-            return await producer.send_batch([_record(row) for row in rows])
+        async def send(rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
+            return await producer.send_batch([_record(row) for row in rows], may_send)
 
         consumer = CommandConsumer(
             settings, service, codec.read, handler(db, codec), batch_size=batch_size, concurrency=concurrency
