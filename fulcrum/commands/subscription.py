@@ -14,6 +14,7 @@ from fulcrum.commands.connection import broker_errors, dial, hang_up, server_of
 from fulcrum.commands.topology import declare
 from fulcrum.errors import Unavailable
 from fulcrum.settings import Settings
+from fulcrum.telemetry.metrics import consumer_resets
 
 log = structlog.get_logger()
 
@@ -22,6 +23,10 @@ _OPEN_TIMEOUT = 10.0
 _CANCEL_TIMEOUT = 2.0
 #: Seconds between looks whether the broker still knows our consumer.
 _PROBE_EVERY = 5.0
+#: Seconds until a consumer of a queue that was just deleted is opened once more, unless it got something.
+_TRIAL = 1.0
+#: Looks at which a consumer with room got nothing although messages wait, before it counts as deaf.
+_DEAF_AFTER = 2
 
 
 class Subscription:
@@ -29,15 +34,29 @@ class Subscription:
 
     After any loss everything is built anew: connection, topology, consumer. What was not acknowledged is
     then delivered again, and acknowledging a message of a lost channel has no effect.
+
+    RabbitMQ may keep a consumer deaf when its queue was deleted and is declared again at once: it counts it,
+    hands messages to it, and they do not arrive; AMQP does not tell. So the first consumer after a deletion
+    is on trial: unless it gets something it is opened once more, when the deletion is surely over. ``held``
+    says how many messages are in hand; with it, any consumer that gets nothing while messages wait is opened
+    anew.
     """
 
     def __init__(
-        self, settings: Settings, queue: str, prefetch: int, take: Callable[[AbstractIncomingMessage], None]
+        self,
+        settings: Settings,
+        queue: str,
+        prefetch: int,
+        take: Callable[[AbstractIncomingMessage], None],
+        held: Callable[[], int] | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._prefetch = prefetch
         self._take = take
+        self._held = held
+        self._taken = 0
+        self._deleted = False
         self._lost = asyncio.Event()
         self._channel: AbstractChannel | None = None
 
@@ -46,8 +65,10 @@ class Subscription:
         """Whether the queue is being consumed."""
         return self._channel is not None and not self._channel.is_closed and not self._lost.is_set()
 
-    def reset(self) -> None:
+    def reset(self, cause: str) -> None:
         """Have everything that is not acknowledged delivered again, on a new connection."""
+        consumer_resets.labels(self._queue, cause).inc()
+        log.warning("queue.consumed_anew", queue=self._queue, cause=cause)
         self._lost.set()
 
     async def run(self, stop: asyncio.Event, finish: Callable[[], Awaitable[None]]) -> None:
@@ -69,9 +90,10 @@ class Subscription:
         connection = await dial(self._settings, self._queue)
         try:
             lost = self._lost = asyncio.Event()
+            on_trial, self._deleted, self._taken = self._deleted, False, 0
             cancel = await self._open(connection, lost)
             log.info("queue.consumed", queue=self._queue, prefetch=self._prefetch)
-            probing = asyncio.create_task(self._probe(connection, lost))
+            probing = asyncio.create_task(self._probe(connection, lost, on_trial))
             try:
                 await _first(stop, lost)
             finally:
@@ -95,7 +117,7 @@ class Subscription:
                 await declare(channel, self._settings)
                 await channel.set_qos(prefetch_count=self._prefetch)
                 queue = await channel.get_queue(self._queue, ensure=False)
-                await _watch(channel, lost)
+                await _watch(channel, lost, self._gone)
                 tag = await queue.consume(self._receive)
         self._channel = channel
 
@@ -105,34 +127,54 @@ class Subscription:
 
         return cancel
 
-    async def _probe(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
-        """Notice a consumer that is gone and was not told so, or a connection that is stuck."""
+    def _gone(self) -> None:
+        self._deleted = True
+
+    async def _probe(self, connection: AbstractConnection, lost: asyncio.Event, on_trial: bool) -> None:
+        """Notice a consumer that is gone and was not told so, or is deaf, or a connection that is stuck."""
+        nothing_came = 0
         try:
             channel = await connection.channel()
             while True:
-                await asyncio.sleep(_PROBE_EVERY)
+                before = self._taken
+                await asyncio.sleep(_TRIAL if on_trial else _PROBE_EVERY)
                 async with asyncio.timeout(_OPEN_TIMEOUT):
-                    queue = await channel.declare_queue(self._queue, passive=True)
-                if queue.declaration_result.consumer_count == 0:
-                    log.warning("queue.forgot_us", queue=self._queue)
-                    lost.set()
+                    found = (await channel.declare_queue(self._queue, passive=True)).declaration_result
+                if found.consumer_count == 0:
+                    self._gone()
+                    self.reset("forgotten")
+                elif on_trial and self._taken == 0:
+                    self.reset("trial")
+                deaf = found.message_count and self._taken == before and self._has_room()
+                nothing_came = nothing_came + 1 if deaf else 0
+                if nothing_came == _DEAF_AFTER:
+                    self.reset("deaf")
+                on_trial = False
         except Exception as error:
             log.warning("queue.unknown", queue=self._queue, error=str(error))
             lost.set()
 
+    def _has_room(self) -> bool:
+        return self._held is not None and self._held() < self._prefetch
+
     async def _receive(self, message: AbstractIncomingMessage) -> None:
+        self._taken += 1
         self._take(message)
 
 
-async def _watch(channel: AbstractChannel, lost: asyncio.Event) -> None:
+async def _watch(channel: AbstractChannel, lost: asyncio.Event, gone: Callable[[], None]) -> None:
     """Notice a closed channel or connection, and a queue that was deleted under its consumer."""
 
     def closed(*_: Any) -> None:
         lost.set()
 
+    def cancelled(*_: Any) -> None:
+        gone()
+        lost.set()
+
     underlay = await channel.get_underlay_channel()
     underlay.closing.add_done_callback(closed)
-    underlay.on_consumer_cancel_callbacks.add(closed)
+    underlay.on_consumer_cancel_callbacks.add(cancelled)
 
 
 async def _first(*events: asyncio.Event, timeout: float | None = None) -> None:
