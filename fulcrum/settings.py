@@ -93,7 +93,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: object) -> Settings:
-    """Settings from the environment, and ``given`` ones before it; Misconfigured names every fault at once."""
+    """Settings of the environment, overridden by ``given``; Misconfigured names every fault at once."""
     try:
         return Settings.model_validate(given) if given else Settings()
     except ValidationError as error:

@@ -36,8 +36,8 @@ from fulcrum.workers.psp_simulator import PspSimulator
 log = structlog.get_logger()
 
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
-#: Connections beyond one a batch in progress: those of the relay, the parker, the log of attempts and what asks
-#: whether Postgres is back.
+#: Connections beyond one a batch in progress: those of the relay, the parker, the log of attempts and what
+#: asks whether Postgres is back.
 _SPARE_CONNECTIONS = 5
 #: Seconds that the last answers may take to reach Kafka when the process stops; the next one sends the rest.
 _FLUSH_WITHIN = 3.0
@@ -67,10 +67,8 @@ async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
         return InventoryWorker(db, codec, Topics(settings.namespace)).handle
 
     # One batch at a time unless told otherwise: a second one may only meet the first at the same stock rows.
-    batches = settings.inventory_batches
-    await _serve(
-        settings, stop, "inventory", INVENTORY, INVENTORY_PORT, settings.batch_size, batches, handler
-    )
+    size, at_once = settings.batch_size, settings.inventory_batches
+    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, handler)
 
 
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:

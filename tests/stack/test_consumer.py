@@ -391,7 +391,7 @@ async def test_copy_is_safe_before_the_original_is_let_go(
         sent += 1
         raise Unavailable("queue full")
 
-    monkeypatch.setattr(consumer._publisher, "send", refused)
+    monkeypatch.setattr(consumer._settlement._publisher, "send", refused)
     worker.mishaps["flaky"] = [Unavailable("provider away")]
     await publish(settings, reserve("flaky"))
     async with running(consumer):

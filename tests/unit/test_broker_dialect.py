@@ -24,7 +24,7 @@ TYPED = (
     "received the value '2000' of type 'signedint' but current is the value '500' of type 'long'"
 )
 NOT_THERE = (
-    "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'f.commands.payment' in vhost 'a b': "
+    "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'f.commands.x' in vhost 'a b': "
     "received the value '20' of type 'signedint' but current is none"
 )
 NOT_WANTED = (
@@ -112,7 +112,7 @@ def test_exchange_is_declared_as_it_is() -> None:
 
 
 def test_whole_difference_is_told_with_the_remedy() -> None:
-    """Every argument has its line, every queue is named once in the remedy, with the setting behind a delay."""
+    """Every argument has its line, every queue is named once in the remedy, a delay with its setting."""
     text = told(
         [
             Difference("queue", "f.retry.1s", "x-message-ttl", "500", "2000"),

@@ -154,7 +154,7 @@ def test_command_without_a_policy_fails_the_import(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_kind_is_told_by_the_type_of_the_error(error: Exception, kind: Kind) -> None:
-    """What is retryable is transient, what is rejected permanent, what is corrupt poison; the rest is a bug."""
+    """Retryable is transient, rejected is permanent, corrupt is poison; the rest is a bug."""
     assert kind_of(error) is kind
 
 
