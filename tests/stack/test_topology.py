@@ -45,7 +45,7 @@ async def test_declaring_again_changes_nothing(namespace: Mapping[str, str]) -> 
 async def test_whole_difference_is_explained(
     namespace: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every argument of every queue that exists otherwise is named with both values, its setting, the remedy."""
+    """Every argument of every queue that exists otherwise is named with both values, and the remedy."""
     settings = settings_of(namespace, retry_unit=0.5)
     changed = settings.model_copy(update={"retry_unit": 2.0})
     async with broker(settings):
