@@ -35,6 +35,8 @@ _GROUP, _MOST_WAITING = 200, 10_000
 #: Seconds that a command may wait until its attempt is kept, and the log until its last rows are.
 _PATIENCE, _LAST_PATIENCE = 1.0, 2.0
 _ERROR_LIMIT = 1_000
+#: What an integer of Postgres holds; a clock that was set back or forth must not cost a row.
+_LONGEST = 2**31 - 1
 
 Attempt = dict[str, Any]
 
@@ -69,7 +71,7 @@ def attempt_row(
         "kind": None if kind is None else kind.value,
         "error_class": None if error is None else error.__class__.__name__,
         "error": None if error is None else storable(str(error)[:_ERROR_LIMIT]),
-        "duration_ms": max(0, round((now - started_at).total_seconds() * 1000)),
+        "duration_ms": min(max(0, round((now - started_at).total_seconds() * 1000)), _LONGEST),
         "worker": worker,
         "next_due": None if due_in is None else now + timedelta(seconds=due_in),
     }

@@ -26,6 +26,8 @@ _CONFIRM_TIMEOUT = 10.0
 _COOL_DOWN = 0.25
 #: Seconds without confirm after which is looked whether RabbitMQ holds this connection up.
 _LOOK = 0.25
+#: Seconds for which a confirm that nobody waited for any more answers a repeat, and how many of them.
+_REMEMBERED, _MOST_REMEMBERED = 60.0, 10_000
 
 
 class Unroutable(Unavailable):
@@ -57,8 +59,9 @@ class CommandPublisher:
 
     The client library tells a returned message by its id alone, so two publishes of one id on one channel
     can get each other's answer. Here the second waits for the first, and a repeat of one that was given up
-    takes its answer. A publish that is not confirmed in time ends its connection, so none waits for ever. One
-    that RabbitMQ holds up (a memory or disk alarm) stays, and its caller is told at once.
+    takes its answer, even when that came in between. A publish that is not confirmed in time ends its
+    connection, so none waits for ever. One that RabbitMQ holds up (a memory or disk alarm) stays, and its
+    caller is told at once.
     """
 
     def __init__(self, settings: Settings, purpose: str = "publisher") -> None:
@@ -72,6 +75,7 @@ class CommandPublisher:
         self._not_before = 0.0
         self._opening = asyncio.Lock()
         self._in_flight: dict[str, _InFlight] = {}
+        self._late: dict[str, tuple[tuple[str, str, Outgoing], float]] = {}
         self._blockade: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -128,17 +132,28 @@ class CommandPublisher:
             if adopted:
                 task.result()
                 return
+        if self._confirmed_late(key, wanted):
+            return
         if self.blocked:
             raise self._held_up()
         mine = self._in_flight[key] = _InFlight(wanted)
         mine.task = asyncio.create_task(self._send(mine))
-        mine.task.add_done_callback(lambda done: self._forget(key, done))
+        mine.task.add_done_callback(lambda done: self._ended(key, mine, done))
         (await self._wait(mine, deadline)).result()
 
-    def _forget(self, key: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: str, publish: _InFlight, task: asyncio.Task[None]) -> None:
         del self._in_flight[key]
-        if not task.cancelled():
-            task.exception()  # seen here in case nobody waits any more
+        # An exception is seen here in case nobody waits any more.
+        if not task.cancelled() and task.exception() is None and publish.given_up:
+            until = asyncio.get_running_loop().time() + _REMEMBERED
+            self._late[key] = (publish.wanted, until)
+            if len(self._late) > _MOST_REMEMBERED:
+                del self._late[next(iter(self._late))]
+
+    def _confirmed_late(self, key: str, wanted: tuple[str, str, Outgoing]) -> bool:
+        """Whether this very publish was given up and confirmed after that; told once."""
+        remembered, until = self._late.pop(key, (None, 0.0))
+        return remembered == wanted and asyncio.get_running_loop().time() < until
 
     async def _wait(self, publish: _InFlight, deadline: float) -> asyncio.Task[None]:
         """The task of ``publish`` once it has ended; Unavailable when that takes too long."""

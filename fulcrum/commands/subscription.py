@@ -23,10 +23,10 @@ _OPEN_TIMEOUT = 10.0
 _CANCEL_TIMEOUT = 2.0
 #: Seconds between looks whether the broker still knows our consumer.
 _PROBE_EVERY = 5.0
-#: Seconds until a consumer of a queue that was just deleted is opened once more, unless it got something.
+#: Seconds until the first look at a consumer whose queue was just deleted.
 _TRIAL = 1.0
-#: Looks at which a consumer with room got nothing although messages wait, before it counts as deaf.
-_DEAF_AFTER = 2
+#: Looks at which an idle consumer had got nothing, before it is renewed.
+_RENEW_AFTER = 3
 
 
 class Subscription:
@@ -36,10 +36,9 @@ class Subscription:
     then delivered again, and acknowledging a message of a lost channel has no effect.
 
     RabbitMQ may keep a consumer deaf when its queue was deleted and is declared again at once: it counts it,
-    hands messages to it, and they do not arrive; AMQP does not tell. So the first consumer after a deletion
-    is on trial: unless it gets something it is opened once more, when the deletion is surely over. ``held``
-    says how many messages are in hand; with it, any consumer that gets nothing while messages wait is opened
-    anew.
+    hands messages to it, and they do not arrive; AMQP does not tell, not even of the deletion. So a consumer
+    that has nothing in hand (``held`` says so) and gets nothing is renewed: a new channel consumes, then the
+    old one is closed, which gives back what it may have swallowed.
     """
 
     def __init__(
@@ -59,6 +58,8 @@ class Subscription:
         self._deleted = False
         self._lost = asyncio.Event()
         self._channel: AbstractChannel | None = None
+        self._cancel: Callable[[], Awaitable[None]] = _nothing
+        self._unwatch: Callable[[], None] = lambda: None
 
     @property
     def ready(self) -> bool:
@@ -91,7 +92,7 @@ class Subscription:
         try:
             lost = self._lost = asyncio.Event()
             on_trial, self._deleted, self._taken = self._deleted, False, 0
-            cancel = await self._open(connection, lost)
+            await self._open(connection, lost)
             log.info("queue.consumed", queue=self._queue, prefetch=self._prefetch)
             probing = asyncio.create_task(self._probe(connection, lost, on_trial))
             try:
@@ -99,7 +100,7 @@ class Subscription:
             finally:
                 probing.cancel()
             if stop.is_set():
-                await cancel()
+                await self._cancel()
                 await finish()
             else:
                 log.warning("queue.lost", queue=self._queue)
@@ -107,32 +108,29 @@ class Subscription:
             self._channel = None
             await hang_up(connection)
 
-    async def _open(
-        self, connection: AbstractConnection, lost: asyncio.Event
-    ) -> Callable[[], Awaitable[None]]:
-        """Begin to consume; returns how to stop."""
+    async def _open(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
+        """Begin to consume on a channel of its own, which takes the place of the one before."""
         with broker_errors(server_of(self._settings.rabbitmq_url)):
             async with asyncio.timeout(_OPEN_TIMEOUT):
                 channel = await connection.channel(publisher_confirms=False)
                 await declare(channel, self._settings)
                 await channel.set_qos(prefetch_count=self._prefetch)
                 queue = await channel.get_queue(self._queue, ensure=False)
-                await _watch(channel, lost, self._gone)
+                unwatch = await _watch(channel, lost, self._gone)
                 tag = await queue.consume(self._receive)
-        self._channel = channel
 
         async def cancel() -> None:
             with suppress(Exception):
                 await queue.cancel(tag, timeout=_CANCEL_TIMEOUT)
 
-        return cancel
+        self._channel, self._cancel, self._unwatch = channel, cancel, unwatch
 
     def _gone(self) -> None:
         self._deleted = True
 
     async def _probe(self, connection: AbstractConnection, lost: asyncio.Event, on_trial: bool) -> None:
         """Notice a consumer that is gone and was not told so, or is deaf, or a connection that is stuck."""
-        nothing_came = 0
+        idle = 0
         try:
             channel = await connection.channel()
             while True:
@@ -143,38 +141,62 @@ class Subscription:
                 if found.consumer_count == 0:
                     self._gone()
                     self.reset("forgotten")
-                elif on_trial and self._taken == 0:
-                    self.reset("trial")
-                deaf = found.message_count and self._taken == before and self._has_room()
-                nothing_came = nothing_came + 1 if deaf else 0
-                if nothing_came == _DEAF_AFTER:
-                    self.reset("deaf")
+                    return
+                idle = idle + 1 if self._taken == before and not self._has_some() else 0
+                if idle and (on_trial or found.message_count or idle >= _RENEW_AFTER):
+                    await self._renew(connection, lost)
+                    idle = 0
                 on_trial = False
         except Exception as error:
             log.warning("queue.unknown", queue=self._queue, error=str(error))
             lost.set()
 
-    def _has_room(self) -> bool:
-        return self._held is not None and self._held() < self._prefetch
+    def _has_some(self) -> bool:
+        return self._held is not None and self._held() > 0
+
+    async def _renew(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
+        """Consume on a new channel, and leave the old one in good order, so that no reader misses a beat."""
+        old, cancel, unwatch = self._channel, self._cancel, self._unwatch
+        await self._open(connection, lost)
+        unwatch()
+        await cancel()
+        if old is not None:
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                await old.close()
+        log.debug("queue.consumer_renewed", queue=self._queue)
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         self._taken += 1
         self._take(message)
 
 
-async def _watch(channel: AbstractChannel, lost: asyncio.Event, gone: Callable[[], None]) -> None:
-    """Notice a closed channel or connection, and a queue that was deleted under its consumer."""
+async def _nothing() -> None:
+    """Nothing is consumed yet."""
+
+
+async def _watch(
+    channel: AbstractChannel, lost: asyncio.Event, gone: Callable[[], None]
+) -> Callable[[], None]:
+    """Notice a closed channel or connection and a queue deleted under its consumer, until called."""
+    watching = True
 
     def closed(*_: Any) -> None:
-        lost.set()
+        if watching:
+            lost.set()
 
     def cancelled(*_: Any) -> None:
-        gone()
-        lost.set()
+        if watching:
+            gone()
+            lost.set()
+
+    def unwatch() -> None:
+        nonlocal watching
+        watching = False
 
     underlay = await channel.get_underlay_channel()
     underlay.closing.add_done_callback(closed)
     underlay.on_consumer_cancel_callbacks.add(cancelled)
+    return unwatch
 
 
 async def _first(*events: asyncio.Event, timeout: float | None = None) -> None:

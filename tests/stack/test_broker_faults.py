@@ -1,4 +1,4 @@
-"""What RabbitMQ and Postgres do to a working service: in the end nothing is lost and nothing was done twice."""
+"""What RabbitMQ and Postgres do to a working service: nothing is lost, and nothing was done twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventually import eventually_async
 from shop import Shop, close_connections
 from sqlalchemy import select, text
 
-from fulcrum.commands import topology
+from fulcrum.commands import subscription, topology
 from fulcrum.commands.topology import declare
 from fulcrum.errors import Unavailable
 from fulcrum.settings import Settings
@@ -66,7 +66,7 @@ async def begun(shop: Shop) -> None:
 
 
 async def test_connections_closed_by_the_server(shop: Shop, namespace: Mapping[str, str]) -> None:
-    """The broker closes the consumer's connection in the middle of its work, and again while more comes in."""
+    """The broker closes the consumer's connection in the middle of its work, and again when more comes in."""
     management = namespace["FULCRUM_RABBITMQ_MANAGEMENT_URL"]
     queue = shop.names.queue("inventory")
 
@@ -84,9 +84,12 @@ async def test_connections_closed_by_the_server(shop: Shop, namespace: Mapping[s
         await shop.settled()
 
 
-async def test_queue_deleted_and_declared_again_at_once(shop: Shop, channel_of: AbstractChannel) -> None:
-    """Somebody deletes the queue, and somebody else makes it anew before the consumer does: it is not deaf."""
-    async with running(shop.consumer()) as _:
+async def test_queue_deleted_and_declared_again_at_once(
+    shop: Shop, channel_of: AbstractChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deletes the queue, and somebody else makes it anew before the consumer does: it hears all."""
+    monkeypatch.setattr(subscription, "_PROBE_EVERY", 0.5)
+    async with running(shop.consumer()):
         await shop.order(5)
         await shop.settled()
         for _ in range(5):
@@ -120,7 +123,7 @@ async def test_full_retry_queue(
 
 
 async def test_every_session_is_killed_again_and_again(shop: Shop, onlooker: Database) -> None:
-    """Whoever loses its session in the middle of a transaction goes on with another, and no attempt is charged."""
+    """Who loses its session in a transaction goes on with another one, and no attempt is charged."""
     kill = text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'shaken'"
     )
@@ -187,15 +190,14 @@ async def test_command_that_kills_its_session_stands_alone(
 
 async def test_statements_that_run_into_their_limit(settings: Settings, onlooker: Database) -> None:
     """While somebody holds the stock row, statements time out; the consumer lives on and then does it all."""
-    async with shop_on(settings, statement_timeout=0.3) as shop:
-        async with running(shop.consumer()):
-            async with onlooker.transaction() as tx:
-                await tx.one(select(STOCK).where(STOCK.c.sku == shop.sku).with_for_update())
-                await shop.order(6)
+    async with shop_on(settings, statement_timeout=0.3) as shop, running(shop.consumer()):
+        async with onlooker.transaction() as tx:
+            await tx.one(select(STOCK).where(STOCK.c.sku == shop.sku).with_for_update())
+            await shop.order(6)
 
-                async def timed_out() -> bool:
-                    return len(shop.batches) > 4
+            async def timed_out() -> bool:
+                return len(shop.batches) > 4
 
-                await eventually_async(timed_out, within=15)
-                assert await shop.answered() == 0
-            await shop.settled()
+            await eventually_async(timed_out, within=15)
+            assert await shop.answered() == 0
+        await shop.settled()

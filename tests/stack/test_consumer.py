@@ -424,8 +424,9 @@ async def test_deleted_queue_is_made_anew(
         await until(lambda: worker.effects)
 
 
-async def unnoticed(*_: object) -> None:
+async def unnoticed(*_: object) -> Callable[[], None]:
     """In place of what listens for losses."""
+    return lambda: None
 
 
 async def test_absent_broker_is_waited_for(
