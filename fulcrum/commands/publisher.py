@@ -129,7 +129,7 @@ class CommandPublisher:
         while (earlier := self._in_flight.get(key)) is not None:
             adopted = earlier.given_up and earlier.wanted == wanted
             task = await self._wait(earlier, deadline)
-            if adopted:
+            if adopted and not task.cancelled():
                 task.result()
                 return
         if self._confirmed_late(key, wanted):
@@ -139,7 +139,10 @@ class CommandPublisher:
         mine = self._in_flight[key] = _InFlight(wanted)
         mine.task = asyncio.create_task(self._send(mine))
         mine.task.add_done_callback(lambda done: self._ended(key, mine, done))
-        (await self._wait(mine, deadline)).result()
+        task = await self._wait(mine, deadline)
+        if task.cancelled():  # its connection was given up for another's sake
+            raise self._unconfirmed()
+        task.result()
 
     def _ended(self, key: str, publish: _InFlight, task: asyncio.Task[None]) -> None:
         del self._in_flight[key]
@@ -163,19 +166,19 @@ class CommandPublisher:
             while True:
                 left = deadline - loop.time()
                 done, _ = await asyncio.wait({task}, timeout=max(min(left, _LOOK), 0))
-                if task.cancelled():
-                    break
                 if done:
                     return task
                 if self._look_for_blockade(publish):
                     raise self._held_up()
                 if left <= 0:
                     self._abandon(publish)
-                    break
+                    raise self._unconfirmed()
         except BaseException:
             publish.given_up = True
             raise
-        raise Unavailable(f"RabbitMQ at {self._server} did not confirm within {_CONFIRM_TIMEOUT:g} s")
+
+    def _unconfirmed(self) -> Unavailable:
+        return Unavailable(f"RabbitMQ at {self._server} did not confirm within {_CONFIRM_TIMEOUT:g} s")
 
     def _held_up(self) -> Unavailable:
         return Unavailable(

@@ -37,8 +37,9 @@ class Subscription:
 
     RabbitMQ may keep a consumer deaf when its queue was deleted and is declared again at once: it counts it,
     hands messages to it, and they do not arrive; AMQP does not tell, not even of the deletion. So a consumer
-    that has nothing in hand (``held`` says so) and gets nothing is renewed: a new channel consumes, then the
-    old one is closed, which gives back what it may have swallowed.
+    that has nothing in hand and gets nothing is renewed: a new channel consumes, then the old one is closed,
+    which gives back what it may have swallowed. ``held`` says how many messages are in hand; without it they
+    are watched, which is for queues with little traffic.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Subscription:
         self._queue = queue
         self._prefetch = prefetch
         self._take = take
-        self._held = held
+        self._held = held or self._unprocessed
+        self._given: list[AbstractIncomingMessage] | None = [] if held is None else None
         self._taken = 0
         self._deleted = False
         self._lost = asyncio.Event()
@@ -92,6 +94,8 @@ class Subscription:
         try:
             lost = self._lost = asyncio.Event()
             on_trial, self._deleted, self._taken = self._deleted, False, 0
+            if self._given is not None:
+                self._given.clear()
             await self._open(connection, lost)
             log.info("queue.consumed", queue=self._queue, prefetch=self._prefetch)
             probing = asyncio.create_task(self._probe(connection, lost, on_trial))
@@ -142,7 +146,7 @@ class Subscription:
                     self._gone()
                     self.reset("forgotten")
                     return
-                idle = idle + 1 if self._taken == before and not self._has_some() else 0
+                idle = idle + 1 if self._held() == 0 and self._taken == before else 0
                 if idle and (on_trial or found.message_count or idle >= _RENEW_AFTER):
                     await self._renew(connection, lost)
                     idle = 0
@@ -151,8 +155,9 @@ class Subscription:
             log.warning("queue.unknown", queue=self._queue, error=str(error))
             lost.set()
 
-    def _has_some(self) -> bool:
-        return self._held is not None and self._held() > 0
+    def _unprocessed(self) -> int:
+        self._given = [message for message in self._given or () if not message.processed]
+        return len(self._given)
 
     async def _renew(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
         """Consume on a new channel, and leave the old one in good order, so that no reader misses a beat."""
@@ -167,6 +172,8 @@ class Subscription:
 
     async def _receive(self, message: AbstractIncomingMessage) -> None:
         self._taken += 1
+        if self._given is not None:
+            self._given.append(message)
         self._take(message)
 
 

@@ -89,6 +89,8 @@ async def find_view(services: Services, workflow_id: str, min_version: int) -> t
 
 async def _attempts(services: Services, workflow_id: str) -> list[dict[str, Any]] | None:
     """What the workers kept of its commands; None without Postgres, which a cached view can do without."""
+    if not services.checks()["postgres"]:
+        return None
     try:
         async with asyncio.timeout(_ATTEMPTS_WITHIN):
             return await queries.find_attempts(services.db, workflow_id)
