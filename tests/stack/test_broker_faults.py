@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import aio_pika
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel
@@ -18,6 +19,7 @@ from sqlalchemy import select, text
 from fulcrum.commands import subscription, topology
 from fulcrum.commands.topology import declare
 from fulcrum.errors import Unavailable
+from fulcrum.localstack import Stack
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database, DatabaseDown
 from fulcrum.store.relations import ATTEMPTS
@@ -105,6 +107,41 @@ async def channel_of(shop: Shop) -> AbstractChannel:
     return shop._channel
 
 
+async def test_attempts_survive_a_killed_broker(settings: Settings, stack: Stack, onlooker: Database) -> None:
+    """Commands that wait for their second attempt while RabbitMQ is killed come back after it, as the second."""
+    slower = settings.model_copy(update={"retry_unit": 1.0})
+    server = stack.server("rabbitmq")
+    db = await Database.open(settings.postgres_dsn, size=4)
+    async with await aio_pika.connect(settings.rabbitmq_url) as connection:
+        channel = await connection.channel()
+        await declare(channel, slower)
+        shop = Shop(slower, db, channel)
+        await shop.open()
+        shop.mishaps = [Unavailable("away")] * 3
+        async with running(shop.consumer(batch_size=1)):
+            await shop.order(3)
+
+            async def all_wait() -> bool:
+                return len(await attempts_of(onlooker, shop)) == 3
+
+            await eventually_async(all_wait, within=10)
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            async with broker(slower) as channel:
+                shop._channel = channel
+                await shop.settled(within=40)
+    made = [(row["attempt"], row["outcome"]) for row in await attempts_of(onlooker, shop)]
+    assert made == [(1, "retried")] * 3 + [(2, "succeeded")] * 3
+    await db.close()
+
+
+async def attempts_of(db: Database, shop: Shop) -> list[dict[str, object]]:
+    """The attempts of the shop's commands, in the order in which they were made."""
+    ids = [command.command_id for command in shop.commands]
+    chosen = select(ATTEMPTS).where(ATTEMPTS.c.command_id.in_(ids))
+    return await db.all(chosen.order_by(ATTEMPTS.c.attempt, ATTEMPTS.c.started_at))
+
+
 async def test_full_retry_queue(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, onlooker: Database
 ) -> None:
@@ -117,9 +154,8 @@ async def test_full_retry_queue(
         async with running(shop.consumer(batch_size=1, concurrency=4)):
             await shop.order(8)
             await shop.settled()
-        rows = await onlooker.all(select(ATTEMPTS).where(ATTEMPTS.c.outcome == "retried"))
-        ids = {command.command_id for command in shop.commands}
-        assert len([row for row in rows if row["command_id"] in ids]) == 6
+        rows = await attempts_of(onlooker, shop)
+        assert [row["outcome"] for row in rows].count("retried") == 6
 
 
 async def test_every_session_is_killed_again_and_again(shop: Shop, onlooker: Database) -> None:
@@ -182,10 +218,7 @@ async def test_command_that_kills_its_session_stands_alone(
     fatal = shop.commands[2].command_id
     async with running(shop.consumer()):
         await shop.settled()
-    rows = await onlooker.all(select(ATTEMPTS))
-    ids = {command.command_id for command in shop.commands}
-    charged = {row["command_id"] for row in rows if row["command_id"] in ids}
-    assert charged == {fatal}
+    assert {row["command_id"] for row in await attempts_of(onlooker, shop)} == {fatal}
 
 
 async def test_statements_that_run_into_their_limit(settings: Settings, onlooker: Database) -> None:
