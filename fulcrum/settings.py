@@ -56,7 +56,13 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
     concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
     batch_size: int = Field(50, ge=1, le=500, description="Inventory commands in one transaction at most.")
-    retry_limit: int = Field(6, ge=0, le=50, description="Retries of a command before it is parked.")
+    inventory_batches: int = Field(1, ge=1, le=50, description="Inventory transactions in progress at once.")
+    retry_limit: int | None = Field(
+        None,
+        ge=0,
+        le=50,
+        description="Retries of every command before it is parked; none: what the policy of each says.",
+    )
     retry_unit: float = Field(
         1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."
     )
@@ -89,10 +95,10 @@ class Settings(BaseSettings):
         return self.http_port or default + 100 * number
 
 
-def load_settings() -> Settings:
-    """Settings from the environment; Misconfigured names every fault at once."""
+def load_settings(**given: object) -> Settings:
+    """Settings of the environment, overridden by ``given``; Misconfigured names every fault at once."""
     try:
-        return Settings()
+        return Settings.model_validate(given) if given else Settings()
     except ValidationError as error:
         faults = "; ".join(
             f"FULCRUM_{'_'.join(str(part) for part in e['loc']).upper()}={e['input']!r}: {e['msg']}"

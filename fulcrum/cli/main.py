@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import fulcrum
-from fulcrum.cli.roles import ROLES, run_role
+from fulcrum.cli.roles import CONCURRENCY, ROLES, run_role
 from fulcrum.errors import Conflict, FulcrumError, NotFound, Unavailable
 from fulcrum.settings import load_settings
 
@@ -67,8 +67,17 @@ _EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (
 @app.command("run")
 def run(
     role: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}, or all.")],
+    concurrency: Annotated[
+        int | None,
+        typer.Option(help="Work in progress at once: commands of payment, transactions of inventory."),
+    ] = None,
 ) -> None:
-    """Run one role in this process, or all of them under one supervisor."""
+    """Run one role in this process, or all of them under one supervisor.
+
+    Start a role again under another FULCRUM_INSTANCE to have more of it.
+    """
+    if concurrency is not None and role not in CONCURRENCY:
+        raise typer.BadParameter(f"role {role!r} takes no --concurrency; {' and '.join(CONCURRENCY)} do")
     if role == "all":
         from fulcrum.cli.dev import run_all
 
@@ -76,7 +85,8 @@ def run(
         return
     if role not in ROLES:
         raise typer.BadParameter(f"role {role!r} is unknown; one of {', '.join(ROLES)}, all")
-    run_role(role, load_settings())
+    given = {} if concurrency is None else {CONCURRENCY[role]: concurrency}
+    run_role(role, load_settings(**given))
 
 
 @app.command("version")

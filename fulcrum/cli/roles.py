@@ -77,6 +77,10 @@ ROLES: dict[str, Callable[[Settings], None]] = {
 }
 
 
+#: The setting that says how much a role does at once, for those that have one.
+CONCURRENCY: dict[str, str] = {"payment": "concurrency", "inventory": "inventory_batches"}
+
+
 def run_role(role: str, settings: Settings) -> None:
     """Run ``role`` in this process until it is told to stop. KeyError for an unknown role."""
     start = ROLES[role]

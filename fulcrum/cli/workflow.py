@@ -6,7 +6,7 @@ import getpass
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from fulcrum.cli.attempts import attempt_line, together, waiting_for
 from fulcrum.cli.client import (
     Client,
     Output,
@@ -79,8 +80,7 @@ def show(
     workflow = _read(client, workflow_id)
     if output is Output.TABLE:
         _show_head(workflow)
-        for entry in workflow["timeline"]:
-            _show_entry(entry)
+        _show_entries(together(workflow["timeline"], workflow["attempts"] or ()))
     elif output is Output.JSON:
         show_json(workflow)
     else:
@@ -189,14 +189,16 @@ def _intent(file: Path) -> object:
 
 def _follow(client: Client, workflow_id: str, timeout: float, output: Output) -> None:
     """Print the timeline as it grows; sets the exit code when the end is no completion."""
-    shown = 0
+    shown, tried = 0, 0
     for workflow in _until_final(client, workflow_id, timeout):
-        for entry in workflow["timeline"][shown:]:
-            if output is Output.TABLE:
-                _show_entry(entry)
-            elif output is Output.NDJSON:
+        attempts = workflow["attempts"] or ()
+        fresh = together(workflow["timeline"][shown:], attempts[tried:])
+        if output is Output.TABLE:
+            _show_entries(fresh)
+        elif output is Output.NDJSON:
+            for entry in fresh:
                 show_line(entry)
-        shown = len(workflow["timeline"])
+        shown, tried = len(workflow["timeline"]), max(tried, len(attempts))
     if output is Output.TABLE:
         _show_head(workflow)
     elif output is Output.JSON:
@@ -233,7 +235,17 @@ def _show_head(workflow: Mapping[str, Any]) -> None:
     for step in workflow["steps"]:
         late = f"late {step['late']}x" if step.get("late") else ""
         _print("step", f"{step['name']:<20}", step["status"], step["reason"] or late)
+        if waiting := waiting_for(step, workflow["attempts"] or ()):
+            _print("    ", waiting)
     _print("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
+
+
+def _show_entries(entries: Iterable[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        if "version" in entry:
+            _show_entry(entry)
+        else:
+            _print("   ", clock(entry["started_at"]), attempt_line(entry))
 
 
 def _show_entry(entry: Mapping[str, Any]) -> None:

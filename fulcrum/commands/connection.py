@@ -76,3 +76,24 @@ async def hang_up(connection: AbstractConnection) -> None:
     with suppress(Exception):
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await connection.close()
+
+
+async def unblocked(connection: AbstractConnection) -> None:
+    """Return once RabbitMQ takes messages from ``connection``: at once, unless it said that it does not."""
+    if connection.transport is not None:
+        await connection.transport.ready()
+
+
+def is_blocked(connection: AbstractConnection) -> bool:
+    """Whether RabbitMQ said that it takes no messages from ``connection`` (``connection.blocked``).
+
+    The client library tells only by making those wait who ask, so one step of asking is taken.
+    """
+    asking = unblocked(connection)
+    try:
+        asking.send(None)
+    except StopIteration:
+        return False
+    finally:
+        asking.close()
+    return True

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from fulcrum.errors import Corrupt, Rejected, Retryable, Unavailable
-from fulcrum.store.failures import DatabaseDown, SerializationFailure
+from fulcrum.store.failures import DatabaseDown, NoSessionFree, SerializationFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,55 @@ LEVELS: tuple[Level, ...] = (
 _JITTER = 0.25
 
 
-def level_after(attempt: int, chance: float) -> Level:
+class Kind(enum.StrEnum):
+    """What is wrong, as told by the type of an error."""
+
+    #: Nothing is wrong with the command: the same work may succeed later.
+    TRANSIENT = "transient"
+    #: The command is wrong and stays wrong.
+    PERMANENT = "permanent"
+    #: No reader can use the message.
+    POISON = "poison"
+    #: Nobody raised this on purpose; another version of the code may succeed.
+    BUG = "bug"
+
+
+def kind_of(error: BaseException, permanent: tuple[type[BaseException], ...] = ()) -> Kind:
+    """The kind of ``error``; a policy may have more ``permanent`` ones."""
+    if isinstance(error, (Rejected, *permanent)):
+        return Kind.PERMANENT
+    if isinstance(error, Retryable):
+        return Kind.TRANSIENT
+    if isinstance(error, Corrupt):
+        return Kind.POISON
+    return Kind.BUG
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a command is tried: at most ``attempts`` times, after attempt n on the n-th of ``levels``.
+
+    Attempts beyond the levels wait the last one. ``permanent`` are further errors that a retry of this
+    command cannot help, beside those that are permanent for every command.
+    """
+
+    attempts: int
+    levels: tuple[Level, ...] = LEVELS
+    permanent: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or not self.levels:
+            raise ValueError(f"attempts={self.attempts}, levels={self.levels}: at least one of each")
+
+
+def level_after(attempt: int, chance: float, levels: tuple[Level, ...] = LEVELS) -> Level:
     """How long to wait after failed attempt ``attempt`` (from 1).
 
     ``chance`` in [0, 1) spreads commands that failed together over neighbouring levels.
     """
     step = -1 if chance < _JITTER else 1 if chance >= 1 - _JITTER else 0
-    place = min(attempt, len(LEVELS)) - 1 + step
-    return LEVELS[max(0, min(place, len(LEVELS) - 1))]
+    place = min(attempt, len(levels)) - 1 + step
+    return levels[max(0, min(place, len(levels) - 1))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +89,20 @@ class Park:
     reason: str
 
 
-def verdict(error: BaseException, attempt: int, limit: int, chance: float) -> Level | Park:
-    """The delay before the next attempt, or Park after ``limit`` retries or when a retry cannot help."""
-    if isinstance(error, Corrupt):
+def verdict(
+    error: BaseException, attempt: int, policy: RetryPolicy, chance: float, limit: int | None = None
+) -> Level | Park:
+    """The delay before the next attempt, or Park when a retry cannot help or was tried often enough.
+
+    ``limit`` retries are allowed in place of what the policy says.
+    """
+    kind = kind_of(error, policy.permanent)
+    if kind is Kind.POISON:
         return Park("corrupt")
-    if isinstance(error, Rejected):
+    if kind is Kind.PERMANENT:
         return Park("rejected")
-    if attempt > limit:
-        return Park("exhausted")
-    return level_after(attempt, chance)
+    most = policy.attempts if limit is None else limit + 1
+    return Park("exhausted") if attempt >= most else level_after(attempt, chance, policy.levels)
 
 
 class Next(enum.Enum):
@@ -67,22 +113,27 @@ class Next(enum.Enum):
     JUDGE = "judge"
 
 
-#: Tries of a batch in place. An outage takes as long as it takes, but a statement that brings its backend
-#: down looks like one too, and must not hold up its queue for ever.
-_TRIES_WHILE_DOWN = 20
+#: Tries of a batch in place when its transactions stand in each other's way, when the outside world is away,
+#: and when it loses its connection although the database answers others: such a statement may bring its own
+#: backend down, and must not hold up its queue for ever.
 _TRIES_IN_THE_WAY = 6
 _TRIES_UNAVAILABLE = 3
+_TRIES_WITHOUT_CONNECTION = 6
 
 
 def after_failure(error: BaseException, size: int, tries: int) -> Next:
     """Whether a batch of ``size`` that failed ``tries`` times goes again as it is, in halves, or is judged.
 
-    Nothing is charged for what is nobody's fault: Postgres away, or transactions in each other's way.
-    A single message that finds the outside world away is judged at once, so that others may pass it.
+    Nothing is charged for what is nobody's fault: Postgres away, every session in use, or transactions in
+    each other's way. Postgres being away is waited out before each try, as long as it takes; ``tries`` counts
+    only those for which it answered just before. A single message that finds the outside world away is judged
+    at once, so that others may pass it.
     """
+    if isinstance(error, NoSessionFree):
+        return Next.AGAIN
     patience = 0
     if isinstance(error, DatabaseDown):
-        patience = _TRIES_WHILE_DOWN
+        patience = _TRIES_WITHOUT_CONNECTION
     elif isinstance(error, SerializationFailure):
         patience = _TRIES_IN_THE_WAY
     elif isinstance(error, Unavailable) and size > 1:
@@ -100,7 +151,7 @@ def pause_before_try(tries: int, chance: float) -> float:
 
 def is_bug(error: BaseException) -> bool:
     """Whether nobody raised this on purpose, so that its traceback is worth keeping."""
-    return not isinstance(error, (Retryable, Rejected, Corrupt))
+    return kind_of(error) is Kind.BUG
 
 
 _VARIABLE = (

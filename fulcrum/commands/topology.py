@@ -14,16 +14,16 @@ Everything here means the same on RabbitMQ 3.10 and 4.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelPreconditionFailed
 
+from fulcrum.commands.mismatch import explain
 from fulcrum.commands.retry import LEVELS
-from fulcrum.errors import Misconfigured
 from fulcrum.saga.messages import SERVICES
 from fulcrum.settings import Settings
 
@@ -34,11 +34,6 @@ _DELIVERY_LIMIT = 20
 _NO_DELIVERY_LIMIT = 1_000_000
 #: Beyond this a publisher is refused, which is better than a broker that stops for lack of disk.
 _MAX_LENGTH = 1_000_000
-
-_INEQUIVALENT = re.compile(
-    r"inequivalent arg '(?P<arg>[^']+)' for (?P<kind>queue|exchange) '(?P<name>[^']+)'.*?"
-    r"received (?:the value )?'?(?P<ours>[^' ]+)'?.*?but current is (?:the value )?'?(?P<theirs>[^' ]+)'?"
-)
 
 
 @dataclass(frozen=True)
@@ -70,6 +65,33 @@ class Topology:
         return f"{self.namespace}.parked.{service}"
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: ExchangeType
+
+    async def declare(self, channel: AbstractChannel) -> None:
+        """Make it exist; ChannelPreconditionFailed when it does with another type."""
+        await channel.declare_exchange(self.name, self.type, durable=True)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A durable quorum queue, bound to ``exchange`` under ``key``."""
+
+    name: str
+    exchange: str
+    key: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    async def declare(self, channel: AbstractChannel) -> None:
+        """Make it exist; ChannelPreconditionFailed when it does with other arguments."""
+        queue = await channel.declare_queue(self.name, durable=True, arguments=dict(self.arguments))
+        await queue.bind(self.exchange, self.key)
+
+
 def _quorum(**arguments: Any) -> dict[str, Any]:
     named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
     return {"x-queue-type": "quorum", "x-max-length": _MAX_LENGTH, "x-overflow": "reject-publish", **named}
@@ -80,33 +102,25 @@ def retry_milliseconds(seconds: float, unit: float) -> int:
     return max(1, round(seconds * unit * 1000))
 
 
-async def declare(channel: AbstractChannel, settings: Settings) -> None:
-    """Make everything exist. Misconfigured when something exists with other arguments (RabbitMQ's 406)."""
-    names = Topology(settings.namespace)
-    try:
-        await _declare_exchanges(channel, names)
-        await _declare_queues(channel, names, settings.retry_unit)
-    except ChannelPreconditionFailed as error:
-        raise Misconfigured(_explain(str(error))) from error
-
-
-async def _declare_exchanges(channel: AbstractChannel, names: Topology) -> None:
-    for name in (names.commands, names.parked):
-        await channel.declare_exchange(name, ExchangeType.DIRECT, durable=True)
+def exchanges(names: Topology) -> Iterator[Exchange]:
+    """Every exchange."""
+    yield Exchange(names.commands, ExchangeType.DIRECT)
+    yield Exchange(names.parked, ExchangeType.DIRECT)
     for level in LEVELS:
-        await channel.declare_exchange(names.retry(level.name), ExchangeType.FANOUT, durable=True)
+        yield Exchange(names.retry(level.name), ExchangeType.FANOUT)
 
 
-async def _declare_queues(channel: AbstractChannel, names: Topology, unit: float) -> None:
+def queues(names: Topology, unit: float) -> Iterator[Queue]:
+    """Every queue, when a second of retry delay takes ``unit`` seconds."""
     for service in SERVICES:
         arguments = _quorum(
             delivery_limit=_DELIVERY_LIMIT,
             dead_letter_exchange=names.parked,
             dead_letter_strategy="at-least-once",
         )
-        await _declare_queue(channel, names.queue(service), arguments, names.commands, service)
+        yield Queue(names.queue(service), names.commands, service, arguments)
         arguments = _quorum(delivery_limit=_NO_DELIVERY_LIMIT)
-        await _declare_queue(channel, names.parked_queue(service), arguments, names.parked, service)
+        yield Queue(names.parked_queue(service), names.parked, service, arguments)
     for level in LEVELS:
         name = names.retry(level.name)
         arguments = _quorum(
@@ -116,23 +130,18 @@ async def _declare_queues(channel: AbstractChannel, names: Topology, unit: float
             dead_letter_exchange=names.commands,
             dead_letter_strategy="at-least-once",
         )
-        await _declare_queue(channel, name, arguments, name, "")
+        yield Queue(name, name, "", arguments)
 
 
-async def _declare_queue(
-    channel: AbstractChannel, name: str, arguments: dict[str, Any], exchange: str, key: str
-) -> None:
-    queue = await channel.declare_queue(name, durable=True, arguments=arguments)
-    await queue.bind(exchange, key)
+async def declare(channel: AbstractChannel, settings: Settings) -> None:
+    """Make everything exist.
 
-
-def _explain(text: str) -> str:
-    found = _INEQUIVALENT.search(text)
-    if found is None:
-        return f"RabbitMQ refuses the topology: {text}"
-    hint = " Its delay comes from FULCRUM_RETRY_UNIT." if found["arg"] == "x-message-ttl" else ""
-    return (
-        f"RabbitMQ has the {found['kind']} {found['name']} with {found['arg']} {found['theirs']}, and this "
-        f"process wants {found['ours']}.{hint} Use the old setting, another FULCRUM_NAMESPACE, or delete the "
-        f"{found['kind']} once it is empty; it is declared again at the next start."
-    )
+    Misconfigured with the whole difference when something exists with other arguments (RabbitMQ's 406).
+    """
+    names = Topology(settings.namespace)
+    wanted: list[Exchange | Queue] = [*exchanges(names), *queues(names, settings.retry_unit)]
+    try:
+        for each in wanted:
+            await each.declare(channel)
+    except ChannelPreconditionFailed as error:
+        raise await explain(settings, wanted, str(error)) from error

@@ -14,7 +14,7 @@ from fulcrum.readmodel.projection import EntryRow, RunRow, timestamp, to_json
 from fulcrum.readmodel.relations import stock, timeline, workflow_runs
 from fulcrum.readmodel.view import View
 from fulcrum.store.database import Database, Transaction
-from fulcrum.store.relations import uuid_column
+from fulcrum.store.relations import ATTEMPTS, uuid_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,11 @@ async def find_entries(db: Database, workflow_id: str, after: int, limit: int) -
     return [Told(row["version"], row["status"], to_json(cast("EntryRow", _plain(row)))) for row in rows]
 
 
+async def find_attempts(db: Database, workflow_id: str) -> list[dict[str, Any]]:
+    """The attempts of the workflow's commands that failed, and those that succeeded after that, in order."""
+    return [_plain(row) for row in await db.all(_ATTEMPTS, {"workflow_id": workflow_id})]
+
+
 async def find_decision(db: Database, workflow_id: str, event_id: str) -> Answered | None:
     """What the workflow decided upon one event, or None when that is not projected."""
     row = await db.one(_DECISION, {"workflow_id": workflow_id, "event_id": event_id})
@@ -122,6 +127,16 @@ _ENTRIES = (
 _VERSIONS = select(workflow_runs.c.workflow_id, workflow_runs.c.version).where(
     workflow_runs.c.workflow_id == bindparam("workflow_ids", type_=ARRAY(uuid_column())).any_()
 )
+#: So many of one workflow are shown: the newest.
+_MOST_ATTEMPTS = 500
+_newest = (
+    select(*(c for c in ATTEMPTS.columns if c.name != "workflow_id"))
+    .where(ATTEMPTS.c.workflow_id == bindparam("workflow_id"))
+    .order_by(ATTEMPTS.c.started_at.desc())
+    .limit(_MOST_ATTEMPTS)
+    .subquery()
+)
+_ATTEMPTS = select(_newest).order_by(_newest.c.started_at, _newest.c.attempt)
 _DECISION = (
     select(timeline.c.version, timeline.c.status, timeline.c.ignored)
     .where(

@@ -1,4 +1,4 @@
-"""A workflow as the read model shows it: the run, its timeline, and how fresh both are.
+"""A workflow as the read model shows it: the run, its timeline, the attempts, and how fresh all that is.
 
 The parts are JSON text from the moment they are projected, so an answer is put together and never
 taken apart.
@@ -6,10 +6,11 @@ taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from fulcrum.readmodel.projection import timestamp
 
@@ -43,10 +44,11 @@ class Freshness:
     as_of: datetime
 
 
-def answer(view: View, freshness: Freshness) -> str:
-    """The whole answer about one workflow, as JSON text."""
+def answer(view: View, freshness: Freshness, attempts: Sequence[Mapping[str, Any]] | None = ()) -> str:
+    """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present."""
     entries = ",".join(view.entries[version] for version in sorted(view.entries) if version <= view.version)
     stamp = (
         f'{{"source":"{freshness.source}","version":{view.version},"as_of":"{timestamp(freshness.as_of)}"}}'
     )
-    return f'{view.run[:-1]},"timeline":[{entries}],"freshness":{stamp}}}'
+    tried = json.dumps(attempts, separators=(",", ":")) if attempts else "null" if attempts is None else "[]"
+    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},"freshness":{stamp}}}'

@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from fulcrum.errors import Unavailable
 from fulcrum.store.failures import DatabaseDown as DatabaseDown
+from fulcrum.store.failures import NoSessionFree as NoSessionFree
 from fulcrum.store.failures import SerializationFailure as SerializationFailure
 from fulcrum.store.pool import Pool, Session
 from fulcrum.store.statements import Parameters, compiled

@@ -14,6 +14,10 @@ class DatabaseDown(Unavailable):
     """No connection to Postgres is to be had: no work can go on, and no message is to blame."""
 
 
+class NoSessionFree(DatabaseDown):
+    """Every session of this process is in use: wait, the others will be done."""
+
+
 class SerializationFailure(Retryable):
     """Two transactions stood in each other's way; the same work may succeed at once."""
 

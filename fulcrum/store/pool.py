@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.extensions
 
 from fulcrum.errors import Unavailable
-from fulcrum.store.failures import DatabaseDown, really_cancelled, translate, translate_refusal
+from fulcrum.store.failures import DatabaseDown, NoSessionFree, really_cancelled, translate, translate_refusal
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 _CONNECT_TIMEOUT = 5.0
@@ -116,14 +116,14 @@ class Pool:
         self._closed = False
 
     async def acquire(self) -> Session:
-        """A usable session; DatabaseDown when none is free in time or Postgres does not answer."""
+        """A usable session; NoSessionFree when none is free in time, DatabaseDown without Postgres."""
         if self._closed:
             raise DatabaseDown(f"The connections to Postgres at {self.server} are closed")
         try:
             async with asyncio.timeout(self._wait):
                 await self._places.acquire()
         except TimeoutError as error:
-            raise DatabaseDown(
+            raise NoSessionFree(
                 f"No connection to Postgres at {self.server} was free for {self._wait} s"
             ) from error
         try:

@@ -143,3 +143,27 @@ PARKED_MESSAGES = Table(
     Column("note", Text),
     schema="ops",
 )
+
+#: Attempts of commands that failed, and the one that ended a row of failures. A command that succeeds at its
+#: first attempt, as nearly all do, leaves nothing here.
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    # Text, because what nobody can read may have any id.
+    Column("command_id", Text, primary_key=True),
+    Column("round", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", time_column(), primary_key=True),
+    Column("workflow_id", uuid_column()),
+    Column("service", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("step", Text),
+    Column("outcome", Text, nullable=False),
+    Column("kind", Text),
+    Column("error_class", Text),
+    Column("error", Text),
+    Column("duration_ms", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("next_due", time_column()),
+    schema="ops",
+)

@@ -50,6 +50,25 @@ command_seconds = Histogram(
 consumer_errors = Counter(
     "fulcrum_consumer_errors", "Errors of a command consumer, by class.", ("service", "error")
 )
+attempts_failed = Counter(
+    "fulcrum_attempts_failed",
+    "Attempts of commands that failed, by kind: transient, permanent, poison, bug.",
+    ("service", "type", "kind"),
+)
+attempts_waiting = Gauge(
+    "fulcrum_attempts_waiting", "Attempts that are not in Postgres yet, while it is away.", ("service",)
+)
+attempts_dropped = Counter(
+    "fulcrum_attempts_dropped", "Attempts that are not in ops.attempts and never will be.", ("service",)
+)
+broker_blocked = Gauge(
+    "fulcrum_broker_blocked",
+    "1 while RabbitMQ takes no messages from this process (memory or disk alarm).",
+    ("purpose",),
+)
+consumer_resets = Counter(
+    "fulcrum_consumer_resets", "Times a consumer was opened anew, by cause.", ("queue", "cause")
+)
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 
 # --- outbox ---------------------------------------------------------------------------------------

@@ -93,6 +93,30 @@ class Entry(Shape):
     reason: str | None
 
 
+class Attempt(Shape):
+    """A technical try of a command: one that failed, or the one that succeeded after some that failed."""
+
+    command_id: str
+    round: int
+    """1, and one more for each time the command was parked and replayed."""
+    attempt: int
+    """Counts the tries of a round from 1."""
+    started_at: datetime
+    service: str
+    type: str
+    step: str | None
+    outcome: Literal["succeeded", "retried", "parked"]
+    kind: Literal["transient", "permanent", "poison", "bug"] | None
+    """What was wrong; null when it succeeded."""
+    error_class: str | None
+    error: str | None
+    duration_ms: int
+    worker: str
+    """The instance that tried it."""
+    next_due: datetime | None
+    """When it is tried again; null when it is not."""
+
+
 class Freshness(Shape):
     """Where the answer comes from, and when it was the newest there."""
 
@@ -129,6 +153,9 @@ class Workflow(WorkflowSummary):
     lines: list[Line]
     steps: list[Step]
     timeline: list[Entry]
+    attempts: list[Attempt] | None
+    """Tries that failed, and what came after; a command that succeeds at once has none. The newest 500; null
+    when the database cannot be asked at present."""
     freshness: Freshness
 
 

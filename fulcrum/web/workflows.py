@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
+from fulcrum.errors import Unavailable
 from fulcrum.readmodel import queries
 from fulcrum.readmodel.cache import READ_WITHIN
 from fulcrum.readmodel.projection import RunRow, timestamp, to_json
@@ -25,6 +27,8 @@ from fulcrum.web.relations import intents
 from fulcrum.web.services import Services
 from fulcrum.web.waiting import look_until
 
+#: Seconds that an answer waits for the attempts.
+_ATTEMPTS_WITHIN = 0.5
 _INTENT = select(intents).where(intents.c.workflow_id == bindparam("workflow_id"))
 
 
@@ -47,7 +51,7 @@ async def show_workflow(
             f"The workflow is at version {view.version}, not yet at min_version={query.min_version}.",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
-    return Answer(answer(view, freshness))
+    return Answer(answer(view, freshness, await _attempts(services, path.workflow_id)))
 
 
 async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuery) -> Answer:
@@ -81,6 +85,17 @@ async def find_view(services: Services, workflow_id: str, min_version: int) -> t
     if intent is None:
         raise Problem("not-found", f"There is no workflow {workflow_id}; check the id.")
     return accepted_view(intent), Freshness("intake", now)
+
+
+async def _attempts(services: Services, workflow_id: str) -> list[dict[str, Any]] | None:
+    """What the workers kept of its commands; None without Postgres, which a cached view can do without."""
+    if not services.checks()["postgres"]:
+        return None
+    try:
+        async with asyncio.timeout(_ATTEMPTS_WITHIN):
+            return await queries.find_attempts(services.db, workflow_id)
+    except (Unavailable, TimeoutError):
+        return None
 
 
 def accepted_view(intent: Mapping[str, Any]) -> View:

@@ -36,8 +36,9 @@ from fulcrum.workers.psp_simulator import PspSimulator
 log = structlog.get_logger()
 
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
-#: Connections beyond one a batch in progress: the relay's, the parker's and the health check's.
-_SPARE_CONNECTIONS = 4
+#: Connections beyond one a batch in progress: those of the relay, the parker, the log of attempts and what
+#: asks whether Postgres is back.
+_SPARE_CONNECTIONS = 5
 #: Seconds that the last answers may take to reach Kafka when the process stops; the next one sends the rest.
 _FLUSH_WITHIN = 3.0
 _FLUSH_LOOK = 0.02
@@ -65,8 +66,9 @@ async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
     def handler(db: Database, codec: Codec) -> Handle:
         return InventoryWorker(db, codec, Topics(settings.namespace)).handle
 
-    # One batch at a time: a second one would only meet the first at the same stock rows.
-    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, settings.batch_size, 1, handler)
+    # One batch at a time unless told otherwise: a second one may only meet the first at the same stock rows.
+    size, at_once = settings.batch_size, settings.inventory_batches
+    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, handler)
 
 
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
@@ -105,7 +107,7 @@ async def _serve(
             return await producer.send_batch([_record(row) for row in rows], may_send)
 
         consumer = CommandConsumer(
-            settings, service, codec.read, handler(db, codec), batch_size=batch_size, concurrency=concurrency
+            settings, service, codec.read, handler(db, codec), batch_size, concurrency, db=db
         )
         parker = Parker(db, settings, service, codec.read)
         relay = Relay(db, relations, settings, owner=service, send=send)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,9 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from fulcrum.cli import parked, stock, workflow
+from fulcrum.commands.attempts import AttemptLog, attempt_row
+from fulcrum.commands.delivery import ATTEMPT
+from fulcrum.commands.retry import Kind
 from fulcrum.errors import Conflict, NotFound, Rejected, Unavailable
 from fulcrum.readmodel import store
 from fulcrum.saga.messages import DecisionMade
@@ -128,6 +132,46 @@ def test_show_prints_head_and_timeline(run: Run, settings: Settings) -> None:
         "[red]c[/red]",
     ):
         assert part in seen.stdout, seen.stdout
+
+
+def keep_attempts(settings: Settings, told: DecisionMade, *endings: dict[str, Any]) -> None:
+    """Store attempts of a command of the workflow, as its worker does."""
+
+    async def write() -> None:
+        db = await Database.open(settings.postgres_dsn, size=1)
+        log = AttemptLog(db, "inventory")
+        common = {
+            "command_id": str(uuid4()),
+            "workflow_id": told.workflow_id,
+            "service": "inventory",
+            "type": "ReserveStock",
+            "step": "reserve_stock",
+            "worker": "inventory-1",
+            "started_at": datetime.now(UTC),
+        }
+        for number, ending in enumerate(endings, 1):
+            await log.keep([attempt_row({ATTEMPT: str(number)}, **{**common, **ending})])
+        await log.close()
+        await db.close()
+
+    asyncio.run(write())
+
+
+def test_show_prints_attempts_between_the_transitions(run: Run, settings: Settings) -> None:
+    """Each attempt tells its number, kind, error, worker and when the next is due; JSON has them all."""
+    told = history()
+    apply(settings, told)
+    away = {"outcome": "retried", "error": Unavailable("[b]away[/b]"), "kind": Kind.TRANSIENT, "due_in": 60.0}
+    keep_attempts(settings, told[1], away, {"outcome": "succeeded"})
+    seen = run(workflow.app, "show", told[0].workflow_id)
+    assert seen.exit_code == 0, seen.output
+    failed, succeeded = (line for line in seen.stdout.splitlines() if "attempt" in line)
+    assert "ReserveStock        attempt 1 failed (transient) after" in failed
+    assert "on inventory-1: Unavailable: [b]away[/b], next 20" in failed
+    assert "attempt 2 succeeded" in succeeded
+    shown = json.loads(run(workflow.app, "show", told[0].workflow_id, "-o", "json").stdout)
+    assert [each["outcome"] for each in shown["attempts"]] == ["retried", "succeeded"]
+    assert shown["attempts"][0]["next_due"].endswith("Z")
 
 
 def test_show_json_is_the_answer_untouched(run: Run, settings: Settings) -> None:

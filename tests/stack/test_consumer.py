@@ -391,7 +391,7 @@ async def test_copy_is_safe_before_the_original_is_let_go(
         sent += 1
         raise Unavailable("queue full")
 
-    monkeypatch.setattr(consumer._publisher, "send", refused)
+    monkeypatch.setattr(consumer._settlement._publisher, "send", refused)
     worker.mishaps["flaky"] = [Unavailable("provider away")]
     await publish(settings, reserve("flaky"))
     async with running(consumer):
@@ -424,8 +424,9 @@ async def test_deleted_queue_is_made_anew(
         await until(lambda: worker.effects)
 
 
-async def unnoticed(*_: object) -> None:
+async def unnoticed(*_: object) -> Callable[[], None]:
     """In place of what listens for losses."""
+    return lambda: None
 
 
 async def test_absent_broker_is_waited_for(

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
+from alembic import command
 
 from fulcrum.errors import Misconfigured
+from fulcrum.store import migrate as migrating
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import migrate, require_current, status
-from fulcrum.store.relations import SERVICE_SCHEMAS, messaging
+from fulcrum.store.relations import ATTEMPTS, SERVICE_SCHEMAS, messaging
 
 
 def fetch(dsn: str, statement: str) -> list[tuple[object, ...]]:
@@ -20,6 +22,12 @@ def fetch(dsn: str, statement: str) -> list[tuple[object, ...]]:
         found = cursor.fetchall() if cursor.description else []
     connection.close()
     return found
+
+
+def downgrade(dsn: str, revision: str) -> None:
+    """Take back what came after ``revision``."""
+    with migrating._connected(dsn) as connection, connection.begin():
+        command.downgrade(migrating._config(connection), revision)
 
 
 async def test_empty_database_is_brought_up_to_date(empty_database: str) -> None:
@@ -65,3 +73,30 @@ def test_relations_match_the_migrations(schema: str, template: str, namespace: d
             f"WHERE table_schema = '{schema}' AND table_name = '{table.name}'",
         )
         assert {row[0]: row[2] for row in rows} == {c.name: bool(c.nullable) for c in table.columns}
+
+
+def test_attempts_match_their_migration(template: str, namespace: dict[str, str]) -> None:
+    """The relation of attempts has the columns that the code declares, and the same of them may be empty."""
+    rows = fetch(
+        namespace["FULCRUM_POSTGRES_DSN"],
+        "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns "
+        "WHERE table_schema = 'ops' AND table_name = 'attempts'",
+    )
+    assert dict(rows) == {c.name: bool(c.nullable) for c in ATTEMPTS.columns}
+
+
+def test_attempts_come_and_go_over_what_is_there(empty_database: str) -> None:
+    """They are added beside what a database of before holds, and taken away without touching it."""
+    migrate(empty_database)
+    downgrade(empty_database, "0008")
+    insert = (
+        "INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class, error, "
+        "fingerprint, attempts, headers, body) "
+        "VALUES (gen_random_uuid(), 'payment', 'm', 'T', 'q', 'r', 'c', 'e', 'f', 1, '{}', '')"
+    )
+    fetch(empty_database, insert)
+    migrate(empty_database)
+    assert fetch(empty_database, "SELECT count(*) FROM ops.attempts") == [(0,)]
+    downgrade(empty_database, "0008")
+    assert fetch(empty_database, "SELECT to_regclass('ops.attempts')") == [(None,)]
+    assert fetch(empty_database, "SELECT message_id FROM ops.parked_messages") == [("m",)]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import aio_pika
 import pytest
-from aio_pika import DeliveryMode, Message
+from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel
 from commandbus import broker, depth, settings_of, take_all
 from eventually import eventually_async
 
+from fulcrum.commands import topology
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.commands.retry import LEVELS
-from fulcrum.commands.topology import Topology, declare
+from fulcrum.commands.topology import Topology, declare, retry_milliseconds
 from fulcrum.errors import Misconfigured
 from fulcrum.saga.messages import SERVICES
 
@@ -40,29 +42,46 @@ async def test_declaring_again_changes_nothing(namespace: Mapping[str, str]) -> 
         assert [message.message_id for message in found] == ["m"]
 
 
-async def test_other_arguments_are_explained(namespace: Mapping[str, str]) -> None:
-    """What exists with other arguments is named with both values, the setting behind it and the remedy."""
+async def test_whole_difference_is_explained(
+    namespace: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every argument of every queue that exists otherwise is named with both values, and the remedy."""
     settings = settings_of(namespace, retry_unit=0.5)
     changed = settings.model_copy(update={"retry_unit": 2.0})
     async with broker(settings):
+        monkeypatch.setattr(topology, "_MAX_LENGTH", 5)
         with pytest.raises(Misconfigured) as caught:
             await CommandPublisher.open(changed)
+        monkeypatch.undo()
+        await (await CommandPublisher.open(settings)).close()
     told = str(caught.value)
-    queue = f"queue {settings.namespace}.retry.1s"
-    for part in (queue, "x-message-ttl", "500", "2000", "FULCRUM_RETRY_UNIT"):
-        assert part in told
+    for level in LEVELS:
+        queue = f"queue {settings.namespace}.retry.{level.name}"
+        has, wants = (retry_milliseconds(level.seconds, unit) for unit in (0.5, 2.0))
+        assert f"{queue}: x-message-ttl has {has}, wants {wants}" in told
+    assert told.count("x-max-length has 1000000, wants 5") == len(LEVELS) + 2 * len(SERVICES)
+    assert "FULCRUM_RETRY_UNIT" in told
+    assert "delete queue" in told
 
 
 async def test_queue_of_another_type_is_explained(namespace: Mapping[str, str]) -> None:
-    """A queue that somebody made as a classic one is named with both types."""
+    """A queue that somebody made as a classic one, or with more arguments, is named with all that differs."""
     settings = settings_of(namespace)
-    name = Topology(settings.namespace).queue("payment")
+    names = Topology(settings.namespace)
     async with await aio_pika.connect(settings.rabbitmq_url) as connection:
         channel = await connection.channel()
-        await channel.declare_queue(name, durable=True)
-        with pytest.raises(Misconfigured, match=rf"queue {name} with x-\S+ .*delete"):
+        name = names.queue("payment")
+        await channel.declare_queue(name, durable=True, arguments={"x-max-length-bytes": 4096})
+        await channel.declare_exchange(names.parked, ExchangeType.TOPIC, durable=True)
+        with pytest.raises(Misconfigured) as caught:
             await CommandPublisher.open(settings)
+        told = str(caught.value)
+        assert re.search(rf"queue {name}: x-queue-type has (none|classic), wants quorum", told)
+        assert f"queue {name}: x-delivery-limit has none, wants 20" in told
+        assert f"queue {name}: x-max-length-bytes has 4096, wants none" in told
+        assert f"exchange {names.parked}: type has topic, wants direct" in told
         await channel.queue_delete(name)
+        await channel.exchange_delete(names.parked)
         async with broker(settings):
             pass
 

@@ -10,12 +10,14 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from fulcrum.commands.delivery import (
+    ALONE,
+    GIVEN_UP,
     OWN_HEADERS,
     attempt_of,
     headers_after,
     headers_parked,
     plain_headers,
-    redeliveries,
+    round_of,
 )
 from fulcrum.commands.parker import jsonable, parked_row, storable
 from fulcrum.errors import Rejected, Unavailable
@@ -55,13 +57,6 @@ def test_attempt_is_at_least_one(text: str, attempt: int) -> None:
     assert attempt_of({"fulcrum-attempt": text}) == attempt
 
 
-def test_redeliveries_are_counted_by_the_broker() -> None:
-    """The broker's count tells how often a message was handed out; without it the flag says once."""
-    assert redeliveries(message({"x-delivery-count": 4})) == 4
-    assert redeliveries(message({}, redelivered=True)) == 1
-    assert redeliveries(message({})) == 0
-
-
 def test_next_attempt_remembers_the_first() -> None:
     """Each retry counts on, keeps the time of the first failure and tells the last error."""
     once = headers_after({"ce_id": ID}, Unavailable("gone"))
@@ -84,7 +79,33 @@ def test_parked_headers_keep_the_traceback_of_a_bug_only() -> None:
     assert bug["fulcrum-attempt"] == "3"
     assert "fulcrum-traceback" not in refusal
     assert (refusal["fulcrum-reason"], refusal["fulcrum-attempt"]) == ("rejected", "1")
-    assert set(bug) <= OWN_HEADERS
+    assert set(bug) <= {*OWN_HEADERS, GIVEN_UP}
+
+
+@pytest.mark.parametrize(
+    ("error", "spoiled", "alone"),
+    [
+        (Unavailable("x"), False, False),
+        (Unavailable("x"), True, True),
+        (KeyError("x"), False, True),
+        (KeyError("x"), True, True),
+    ],
+)
+def test_what_spoils_batches_is_marked(error: Exception, spoiled: bool, alone: bool) -> None:
+    """A command that spoiled a batch, or met a bug, is to be handled alone, also after further failures."""
+    once = headers_after({}, error, spoiled)
+    assert (ALONE in once) is alone
+    assert (ALONE in headers_after(once, Unavailable("y"))) is alone
+
+
+def test_replay_begins_another_round() -> None:
+    """Parking counts a round, and that count is all that a replay leaves of our headers."""
+    first = headers_after({"ce_id": ID}, Unavailable("x"))
+    assert round_of(first) == 1
+    parked = headers_parked(first, Unavailable("x"), "exhausted")
+    replayed = {name: value for name, value in parked.items() if name not in OWN_HEADERS}
+    assert (round_of(replayed), attempt_of(replayed)) == (2, 1)
+    assert round_of(headers_parked(replayed, Unavailable("x"), "exhausted")) == 3
 
 
 def test_headers_fit_into_a_frame() -> None:

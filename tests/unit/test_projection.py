@@ -145,6 +145,12 @@ def test_answer_of_an_empty_timeline_is_json() -> None:
     assert json.loads(answer(view(3), Freshness("intake", NOON)))["timeline"] == []
 
 
+@pytest.mark.parametrize("attempts", [[], [{"attempt": 1, "error": 'a "quote"'}], None])
+def test_answer_has_the_attempts(attempts: list[dict[str, object]] | None) -> None:
+    """What the workers kept stands beside the timeline; null says that it is not known now."""
+    assert json.loads(answer(view(1, 1), Freshness("cache", NOON), attempts))["attempts"] == attempts
+
+
 def test_view_with_a_hole_is_not_complete() -> None:
     """Versions are dense, so a missing entry shows."""
     assert view(3, 1, 2, 3).complete

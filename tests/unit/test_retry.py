@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fulcrum.commands import policy as policies
+from fulcrum.commands.policy import DEFAULT, POLICIES, policy_of
 from fulcrum.commands.retry import (
     LEVELS,
+    Kind,
     Level,
     Next,
     Park,
+    RetryPolicy,
     after_failure,
     fingerprint,
     is_bug,
+    kind_of,
     level_after,
     pause_before_try,
     verdict,
 )
 from fulcrum.commands.topology import retry_milliseconds
-from fulcrum.errors import Conflict, Corrupt, NotFound, OutcomeUnknown, Rejected, Unavailable
-from fulcrum.store.database import DatabaseDown, SerializationFailure
+from fulcrum.errors import (
+    Conflict,
+    Corrupt,
+    FulcrumError,
+    Misconfigured,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Unavailable,
+)
+from fulcrum.saga import messages
+from fulcrum.saga.messages import COMMANDS, StepCommand
+from fulcrum.store.database import DatabaseDown, NoSessionFree, SerializationFailure
 
 MIDDLE = 0.5
 
@@ -63,27 +81,95 @@ def test_jitter_spreads_over_three_levels() -> None:
 )
 def test_what_cannot_help_is_parked_at_once(error: Exception, reason: str) -> None:
     """A corrupt or rejected command is parked at its first attempt."""
-    assert verdict(error, attempt=1, limit=6, chance=MIDDLE) == Park(reason)
+    assert verdict(error, 1, DEFAULT, MIDDLE) == Park(reason)
 
 
 @pytest.mark.parametrize("error", [Unavailable("x"), OutcomeUnknown("x"), ValueError("a bug")])
-def test_retries_are_as_many_as_the_limit(error: Exception) -> None:
-    """With a limit of 2, attempts 1 and 2 are retried and attempt 3 is parked, a bug like an outage."""
-    decided = [verdict(error, attempt, limit=2, chance=MIDDLE) for attempt in (1, 2, 3)]
+def test_attempts_are_as_many_as_the_policy_says(error: Exception) -> None:
+    """With three attempts, two are retried and the third is parked, a bug like an outage."""
+    decided = [verdict(error, attempt, RetryPolicy(3), MIDDLE) for attempt in (1, 2, 3)]
     assert decided == [LEVELS[0], LEVELS[1], Park("exhausted")]
 
 
-def test_limit_zero_parks_the_first_failure() -> None:
-    """With no retries allowed, the first failure is the last."""
-    assert verdict(Unavailable("x"), attempt=1, limit=0, chance=MIDDLE) == Park("exhausted")
+@pytest.mark.parametrize(("limit", "last"), [(0, 1), (2, 3), (20, 21)])
+def test_limit_takes_the_place_of_the_policy(limit: int, last: int) -> None:
+    """With so many retries allowed by the setting, that attempt is the last, whatever the policy says."""
+    if last > 1:
+        assert verdict(Unavailable("x"), last - 1, RetryPolicy(7), MIDDLE, limit) != Park("exhausted")
+    assert verdict(Unavailable("x"), last, RetryPolicy(7), MIDDLE, limit) == Park("exhausted")
+
+
+def test_policy_has_its_own_delays() -> None:
+    """Attempts wait the policy's levels, and beyond them the last one."""
+    policy = RetryPolicy(5, levels=LEVELS[2:4])
+    waits = [verdict(Unavailable("x"), attempt, policy, MIDDLE) for attempt in (1, 2, 3, 4)]
+    assert waits == [LEVELS[2], LEVELS[3], LEVELS[3], LEVELS[3]]
+
+
+def test_policy_may_know_more_permanent_errors() -> None:
+    """An error that a policy names is parked at once, and counts as permanent."""
+    policy = RetryPolicy(7, permanent=(OutcomeUnknown,))
+    assert verdict(OutcomeUnknown("x"), 1, policy, MIDDLE) == Park("rejected")
+    assert kind_of(OutcomeUnknown("x"), policy.permanent) is Kind.PERMANENT
+    assert verdict(Unavailable("x"), 1, policy, MIDDLE) == LEVELS[0]
+
+
+@pytest.mark.parametrize(("attempts", "levels"), [(0, LEVELS), (1, ())])
+def test_senseless_policy_is_refused(attempts: int, levels: tuple[Level, ...]) -> None:
+    """A policy without an attempt or without a delay cannot be written."""
+    with pytest.raises(ValueError, match="at least one"):
+        RetryPolicy(attempts, levels)
+
+
+def test_every_command_has_a_policy() -> None:
+    """Each command finds its row; what cannot be read is tried like most."""
+    assert set(POLICIES) == set(COMMANDS)
+    assert policy_of(None) is DEFAULT
+
+
+def test_command_without_a_policy_fails_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not know how often to try a command must not start."""
+
+    class CountStock(StepCommand):
+        service = "inventory"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(messages, "COMMANDS", (*COMMANDS, CountStock))
+        with pytest.raises(ImportError, match="CountStock"):
+            importlib.reload(policies)
+    importlib.reload(policies)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Unavailable("x"), Kind.TRANSIENT),
+        (OutcomeUnknown("x"), Kind.TRANSIENT),
+        (SerializationFailure("x"), Kind.TRANSIENT),
+        (NotFound("x"), Kind.PERMANENT),
+        (Corrupt("x"), Kind.POISON),
+        (KeyError("x"), Kind.BUG),
+        (Misconfigured("x"), Kind.BUG),
+        (FulcrumError("x"), Kind.BUG),
+    ],
+)
+def test_kind_is_told_by_the_type_of_the_error(error: Exception, kind: Kind) -> None:
+    """Retryable is transient, rejected is permanent, corrupt is poison; the rest is a bug."""
+    assert kind_of(error) is kind
 
 
 @pytest.mark.parametrize("size", [1, 2, 50])
 def test_database_away_charges_nobody(size: int) -> None:
-    """While Postgres is away a batch of any size goes again as it is, for a long while but not for ever."""
+    """A batch goes again as it is when Postgres was away; not for ever if it answers all others meanwhile."""
     assert after_failure(DatabaseDown("x"), size, tries=0) is Next.AGAIN
-    assert after_failure(DatabaseDown("x"), size, tries=19) is Next.AGAIN
-    assert after_failure(DatabaseDown("x"), size, tries=20) is (Next.SPLIT if size > 1 else Next.JUDGE)
+    assert after_failure(DatabaseDown("x"), size, tries=5) is Next.AGAIN
+    assert after_failure(DatabaseDown("x"), size, tries=6) is (Next.SPLIT if size > 1 else Next.JUDGE)
+
+
+@given(size=st.integers(1, 50), tries=st.integers(0, 10_000))
+def test_full_pool_charges_nobody(size: int, tries: int) -> None:
+    """Who waits for a session was not tried, so it goes again however often that happens."""
+    assert after_failure(NoSessionFree("x"), size, tries) is Next.AGAIN
 
 
 def test_conflicts_are_tried_again_in_place() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError
 
-from fulcrum.commands.consumer import _Item
+from fulcrum.commands.settlement import InHand
 
 
 class _Raises:
@@ -30,4 +30,4 @@ class _Raises:
 )
 def test_it_is_stale_once_its_channel_is_gone(message: Any, stale: bool) -> None:
     """Closed, whichever way the message tells it."""
-    assert _Item(message, {}, 1).stale is stale
+    assert InHand(message, {}).stale is stale
