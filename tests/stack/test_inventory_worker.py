@@ -34,7 +34,6 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import Answer, Command, Line, StockRejected, StockReleased, StockReserved
 from fulcrum.store.database import Database, SerializationFailure
 from fulcrum.wire.topics import Topics
-from fulcrum.workers import inventory
 from fulcrum.workers.inventory import InventoryWorker
 from fulcrum.workers.inventory_relations import INVENTORY, LEDGER, RESERVATION_LINES, RESERVATIONS, STOCK
 
@@ -96,7 +95,7 @@ class Bench:
 
 
 #: The batch is read and decided upon, and nothing of it is written.
-_WRITING = (inventory, "_write_stock")
+_WRITING = (InventoryWorker, "_write")
 
 
 async def insist(worker: InventoryWorker, batch: Sequence[Delivery]) -> int:
