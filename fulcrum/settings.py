@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
     concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
     batch_size: int = Field(50, ge=1, le=500, description="Inventory commands in one transaction at most.")
+    reservation_ttl: float = Field(
+        86400.0,
+        ge=0,
+        description="Seconds for which stock is held for a workflow that must confirm it; 0: until it is "
+        "released. What a workflow without a confirming step reserves does not lapse.",
+    )
     retry_limit: int = Field(6, ge=0, le=50, description="Retries of a command before it is parked.")
     retry_unit: float = Field(
         1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."

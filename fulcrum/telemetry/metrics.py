@@ -50,6 +50,9 @@ command_seconds = Histogram(
 consumer_errors = Counter(
     "fulcrum_consumer_errors", "Errors of a command consumer, by class.", ("service", "error")
 )
+reservations_expired = Counter(
+    "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
+)
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 
 # --- outbox ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from fulcrum.commands.delivery import Delivery
 from fulcrum.saga.messages import Answer
@@ -21,7 +22,14 @@ def inbox_key(delivery: Delivery) -> InboxKey:
 
 def answer_row(codec: Codec, topics: Topics, service: str, event: Answer, delivery: Delivery) -> OutboxRow:
     """``event`` as it will leave for Kafka, keyed by its workflow."""
-    command = Envelope.from_amqp(delivery.headers)
+    return event_row(codec, topics, service, event, delivery.headers)
+
+
+def event_row(
+    codec: Codec, topics: Topics, service: str, event: Answer, headers: Mapping[str, str]
+) -> OutboxRow:
+    """The same for an event that nobody asked for just now; ``headers`` are those of what led to it."""
+    command = Envelope.from_amqp(headers)
     envelope = Envelope(
         message_id=event.event_id,
         type=type(event).__name__,

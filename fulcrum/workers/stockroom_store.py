@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -87,6 +87,13 @@ _LOCK_RESERVATIONS = lasting(
     .order_by(RESERVATIONS.c.workflow_id)
     .with_for_update()
 )
+_LAPSED = lasting(
+    select(RESERVATIONS.c.workflow_id, RESERVATIONS.c.command_id)
+    .where(RESERVATIONS.c.expires_at <= func.clock_timestamp())
+    .order_by(RESERVATIONS.c.expires_at)
+    .limit(bindparam("most", type_=BigInteger))
+    .with_for_update(skip_locked=True)
+)
 _LOCK_STOCK = lasting(
     select(STOCK.c.sku).where(STOCK.c.sku.in_(_SKUS)).order_by(STOCK.c.sku).with_for_update()
 )
@@ -143,7 +150,27 @@ async def read(
         inbox.claim_ahead(tx, INVENTORY, SERVICE, bodies)
         tx.ahead(_LOCK_RESERVATIONS, {"workflows": workflows})
         tx.ahead(_LOCK_STOCK, given)
-    row = await tx.one(_READ, {**given, "consumer": SERVICE, "messages": list(bodies)})
+    return await _found(tx, given, list(bodies), ttl)
+
+
+async def read_lapsed(tx: Transaction, most: int) -> Found:
+    """Lock and read reservations that have lapsed by the database's clock, the oldest first.
+
+    Those that another transaction is at are left to it. What is seen are the commands that made the holds.
+    """
+    lapsed = await tx.all(_LAPSED, {"most": most})
+    workflows = sorted(row["workflow_id"] for row in lapsed)
+    if not workflows:
+        return Found(Stockroom((), (), datetime.now(UTC)), {})
+    given: dict[str, Any] = {"workflows": workflows, "skus": []}
+    tx.ahead(_LOCK_STOCK, given)
+    return await _found(tx, given, sorted({row["command_id"] for row in lapsed}), None)
+
+
+async def _found(
+    tx: Transaction, given: Mapping[str, Any], messages: Sequence[str], ttl: timedelta | None
+) -> Found:
+    row = await tx.one(_READ, {**given, "consumer": SERVICE, "messages": messages})
     assert row is not None
     room = Stockroom(
         [Stock(**each) for each in row["stock"] or ()],

@@ -24,8 +24,9 @@ async def transact(
 ) -> _Result:
     """Run ``work(tx, tries)`` in a transaction, and again while it meets others; ``tries`` counts from 0.
 
-    ``met`` names the constraints that are violated because of what another transaction did since ours looked:
-    keys that it inserted, versions that it moved on. Raises SerializationFailure when five tries were in vain.
+    ``met`` names the constraints that are violated because of what another transaction did since ours
+    looked: keys that it inserted, versions that it moved on. Raises SerializationFailure when five tries
+    were in vain.
     """
     tries = 0
     while True:

@@ -59,9 +59,11 @@ class Bench:
         self.db = db
         self.topics = topics
 
-    def worker(self) -> InventoryWorker:
-        """Another worker process."""
-        return InventoryWorker(self.db, CODEC, self.topics)
+    def worker(self, *, wary: bool = False) -> InventoryWorker:
+        """Another worker process; a wary one has just met another."""
+        worker = InventoryWorker(self.db, CODEC, self.topics)
+        worker._wary = 10 if wary else 0
+        return worker
 
     async def handle(self, *commands: Command) -> None:
         """Carry ``commands`` out as one batch."""
@@ -345,14 +347,60 @@ async def test_reservation_that_is_known_changes_hands_one_batch_at_a_time(
     assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 3]
 
 
-async def test_lines_that_are_being_made_are_given_back(
+async def test_release_that_overtakes_a_reservation_in_the_making_fences_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release that meets a reservation in the making releases what that one holds."""
+    """Without locks the release is first, and the reservation is decided again behind the fence."""
     sku, workflow = await bench.stocked(5), new_workflow()
     await bench.handle(reserve(workflow, (sku, 9)))
     held, undo = reserve(workflow, (sku, 2), attempt=2), release(workflow, attempt=2)
     await interleave(monkeypatch, bench.db, _WRITING, bench.handle(held), lambda: bench.handle(undo))
+    last = (await bench.told(workflow))[-1]
+    assert isinstance(last, StockRejected)
+    assert (last.reason, last.sequence) == ("fenced", 3)
+    assert await bench.counts(sku) == (5, 0, 1)
+
+
+async def test_copy_that_took_effect_meanwhile_is_answered_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is not in the inbox when it is looked for may be there when it is written."""
+    sku = await bench.stocked(5)
+    command = reserve(new_workflow(), (sku, 2))
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(command), lambda: bench.handle(command))
+    assert await bench.counts(sku) == (3, 2, 2)
+    first, second = await bench.told(command.workflow_id)
+    assert first == second
+
+
+async def test_worker_that_met_another_locks_for_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one waits then, instead of deciding in vain."""
+    sku = await bench.stocked(5)
+    wary = bench.worker(wary=True)
+    first, second = (reserve(new_workflow(), (sku, 1)) for _ in range(2))
+    waiting = bench.worker(wary=True)
+    await interleave(
+        monkeypatch,
+        bench.db,
+        _WRITING,
+        wary.handle([delivery(first)]),
+        lambda: waiting.handle([delivery(second)]),
+    )
+    assert (wary._wary, waiting._wary) == (9, 9), "nobody met anybody"
+    assert await bench.counts(sku) == (3, 2, 3)
+
+
+async def test_lines_that_are_being_made_are_given_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that meets a reservation in the making, under its lock, releases what that one holds."""
+    sku, workflow = await bench.stocked(5), new_workflow()
+    await bench.handle(reserve(workflow, (sku, 9)))
+    held, undo = reserve(workflow, (sku, 2), attempt=2), release(workflow, attempt=2)
+    holding = bench.worker(wary=True).handle([delivery(held)])
+    await interleave(monkeypatch, bench.db, _WRITING, holding, lambda: bench.handle(undo))
     last = (await bench.told(workflow))[-1]
     assert isinstance(last, StockReleased)
     assert last.lines == (Line(sku, 2),)
