@@ -141,7 +141,7 @@ async def test_what_has_lapsed_is_given_back_and_told(bench: Bench) -> None:
 
 async def test_what_has_not_lapsed_stays(bench: Bench) -> None:
     """Neither a hold whose time has not come, nor a reservation without one."""
-    sku, workflow = await bench.held()
+    sku, _ = await bench.held()
     for_good = new_workflow()
     await bench.handle(reserve(for_good, (sku, 1)))
     assert await bench.sweeper().sweep() == 0
