@@ -2,6 +2,8 @@
 
 Fed directly, as the consumer of the service feeds it; with so many commands in flight, to see that a hot SKU
 gets faster with load; and through RabbitMQ, by one process and by two that compete.
+
+Long, because the three ways share what they feed and what must hold afterwards.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, column, func, select
-from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+from sqlalchemy import Table, column, func, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.sql.expression import TableValuedAlias
 from sqlalchemy.types import TypeEngine
+
+from fulcrum.store.array_text import array_of
 
 
 def rows_of(
@@ -21,7 +23,7 @@ def rows_of(
     """Rows with ``columns``, typed as those of ``table``, and ``more`` of other types; fill them by
     ``arrays``."""
     kinds = {**{each: table.c[each].type for each in columns}, **more}
-    places = [bindparam(f"{each}_array", type_=ARRAY(kind, dimensions=1)) for each, kind in kinds.items()]
+    places = [array_of(f"{each}_array", kind) for each, kind in kinds.items()]
     typed = [column(each, kind) for each, kind in kinds.items()]
     return func.unnest(*places).table_valued(*typed, name=name).render_derived()
 

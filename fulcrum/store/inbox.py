@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Select, Update, bindparam, func, select, update
+from sqlalchemy import Select, Update, any_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, Insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from fulcrum.errors import Corrupt
+from fulcrum.store.array_text import array_of
 from fulcrum.store.bulk import arrays, insert_rows, rows_of
 from fulcrum.store.database import Transaction
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.store.relations import ServiceRelations, messaging, uuid_column
 from fulcrum.store.statements import lasting
 
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CLAIMED = ("consumer", "message_id", "fingerprint")
 _RECORDED = ("message_id", "outcome")
 
@@ -95,11 +97,7 @@ def _claims(consumer: str, given: Mapping[str, bytes]) -> dict[str, list[Any]]:
 
 
 def _uuid(text: str) -> str:
-    try:
-        canonical: str | None = str(UUID(text))
-    except ValueError:
-        canonical = None
-    if canonical != text:
+    if _UUID.fullmatch(text) is None:
         raise Corrupt(f"message id {text!r} is no UUID in its usual form")
     return text
 
@@ -160,7 +158,7 @@ def seen(relations: ServiceRelations) -> Select[Any]:
         table.c.message_id, func.encode(table.c.fingerprint, "hex").label("fingerprint"), table.c.outcome
     ).where(
         table.c.consumer == bindparam("consumer"),
-        table.c.message_id == bindparam("messages", type_=ARRAY(uuid_column())).any_(),
+        table.c.message_id == any_(array_of("messages", uuid_column())),
     )
 
 

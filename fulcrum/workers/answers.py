@@ -11,7 +11,7 @@ from fulcrum.store.inbox import InboxKey
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.telemetry.trace import child_of
 from fulcrum.wire.codec import Codec
-from fulcrum.wire.headers import Envelope
+from fulcrum.wire.headers import Envelope, lineage
 from fulcrum.wire.topics import Topics
 
 
@@ -29,16 +29,16 @@ def event_row(
     codec: Codec, topics: Topics, service: str, event: Answer, headers: Mapping[str, str]
 ) -> OutboxRow:
     """The same for an event that nobody asked for just now; ``headers`` are those of what led to it."""
-    command = Envelope.from_amqp(headers)
+    correlation, traceparent = lineage(headers)
     envelope = Envelope(
         message_id=event.event_id,
         type=type(event).__name__,
         source=service,
         workflow_id=event.workflow_id,
         time=event.occurred_at,
-        correlation_id=command.correlation_id,
+        correlation_id=correlation,
         causation_id=event.command_id,
-        traceparent=child_of(command.traceparent),
+        traceparent=child_of(traceparent),
     )
     return OutboxRow(
         event_id=event.event_id,

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Text,
+    any_,
     bindparam,
     case,
     func,
@@ -25,10 +26,10 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.saga.messages import Command, HoldStock, ReceiveStock, ReserveStock, StepCommand
 from fulcrum.store import inbox
+from fulcrum.store.array_text import array_of
 from fulcrum.store.bulk import arrays, insert_rows, rows_of
 from fulcrum.store.database import Transaction
 from fulcrum.store.relations import uuid_column
@@ -75,10 +76,10 @@ _ENTERED = (
 
 # --- reading --------------------------------------------------------------------------------------
 
-_WORKFLOWS = bindparam("workflows", type_=ARRAY(uuid_column())).any_()
+_WORKFLOWS = any_(array_of("workflows", uuid_column()))
 #: What the batch names, and what the reservations it names hold.
 _SKUS = union_all(
-    select(func.unnest(bindparam("skus", type_=ARRAY(Text)))),
+    select(func.unnest(array_of("skus", Text()))),
     select(RESERVATION_LINES.c.sku).where(RESERVATION_LINES.c.workflow_id == _WORKFLOWS),
 )
 _LOCK_RESERVATIONS = lasting(

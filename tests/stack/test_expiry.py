@@ -1,4 +1,7 @@
-"""Reservations that lapse, on a real database: each is given back once, or kept, and never both."""
+"""Reservations that lapse, on a real database: each is given back once, or kept, and never both.
+
+Long, because an expiry is raced with everything else that moves a reservation.
+"""
 
 from __future__ import annotations
 
