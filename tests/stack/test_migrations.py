@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
+from alembic import command
 
 from fulcrum.errors import Misconfigured
 from fulcrum.store.database import Database
-from fulcrum.store.migrate import migrate, require_current, status
+from fulcrum.store.migrate import _config, _connected, migrate, require_current, status
 from fulcrum.store.relations import SERVICE_SCHEMAS, messaging
 
 
@@ -35,6 +36,12 @@ async def test_empty_database_is_brought_up_to_date(empty_database: str) -> None
     assert (after.current, after.pending) == (after.head, ())
     await require_current(db)
     await db.close()
+
+
+def downgrade(dsn: str, revision: str) -> None:
+    """Take back every migration after ``revision``."""
+    with _connected(dsn) as connection, connection.begin():
+        command.downgrade(_config(connection), revision)
 
 
 def test_two_migrations_at_once(empty_database: str) -> None:
@@ -65,3 +72,25 @@ def test_relations_match_the_migrations(schema: str, template: str, namespace: d
             f"WHERE table_schema = '{schema}' AND table_name = '{table.name}'",
         )
         assert {row[0]: row[2] for row in rows} == {c.name: bool(c.nullable) for c in table.columns}
+
+
+def test_expiry_can_be_taken_back_with_what_it_made(empty_database: str) -> None:
+    """What was confirmed is held again, what expired counts as released; forward again nothing is lost."""
+    migrate(empty_database)
+    fetch(
+        empty_database,
+        """
+        INSERT INTO inventory.reservations (workflow_id, state, sequence, command_id, attempt, expires_at,
+                                            changed_at)
+        SELECT gen_random_uuid(), state, 1, gen_random_uuid(), 1, lapses, now()
+        FROM (VALUES ('held', now()), ('confirmed', NULL), ('expired', NULL)) made (state, lapses);
+        INSERT INTO inventory.ledger (command_id, sku, kind, available, reserved, workflow_id, at)
+        VALUES (gen_random_uuid(), 'sku', 'expire', 1, -1, gen_random_uuid(), now())
+        """,
+    )
+    downgrade(empty_database, "0008")
+    states = fetch(empty_database, "SELECT state FROM inventory.reservations WHERE expires_at IS NULL")
+    assert sorted(states) == [("held",), ("held",), ("released",)]
+    assert fetch(empty_database, "SELECT kind FROM inventory.ledger") == [("release",)]
+    migrate(empty_database)
+    assert status(empty_database).pending == ()
