@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     partitions: int = Field(8, ge=1, description="Partitions of every topic; never changed once created.")
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
     concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
-    batch_size: int = Field(50, ge=1, le=500, description="Inventory commands in one transaction at most.")
+    batch_size: int = Field(200, ge=1, le=500, description="Inventory commands in one transaction at most.")
     reservation_ttl: float = Field(
         86400.0,
         ge=0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Cast, Text, bindparam, cast
@@ -70,6 +71,7 @@ def _plain(values: Values, text: Callable[[Any], str]) -> str:
     return "{" + ",".join(["NULL" if value is None else text(value) for value in values]) + "}"
 
 
+@lru_cache(maxsize=64)  # the rows of a batch have one time
 def _time(value: datetime) -> str:
     return f'"{value.isoformat()}"'
 
