@@ -61,8 +61,9 @@ class InventoryWorker:
             found = await stockroom_store.read(tx, commands, bodies, self._ttl, lock=lock)
             repeated = inbox.repeated(found.seen, bodies)
             answers = self._decide(found.room, [d for d in batch if d.message_id not in repeated])
-            again = [row for message in repeated for row in repeated[message]]
-            await self._write(tx, found.room, bodies, answers, again, claimed=lock)
+            told = {**repeated, **answers}
+            rows = [row for delivery in batch for row in told[delivery.message_id]]
+            await self._write(tx, found.room, bodies, answers, rows, claimed=lock)
             return repeated.keys()
 
         async with self._turn:
@@ -73,9 +74,11 @@ class InventoryWorker:
                 commands_duplicate.labels(SERVICE, type(delivery.command).__name__).inc()
 
     def _decide(self, room: Stockroom, batch: Sequence[Delivery]) -> dict[str, Sequence[OutboxRow]]:
-        """The answers, by message."""
+        """The answers, by message; of copies in one batch the first one is carried out."""
         answers: dict[str, Sequence[OutboxRow]] = {}
         for delivery in batch:
+            if delivery.message_id in answers:
+                continue
             event = INVENTORY_HANDLERS[type(delivery.command)](room, delivery.command)
             answers[delivery.message_id] = (
                 () if event is None else (answer_row(self._codec, self._topics, SERVICE, event, delivery),)
@@ -88,7 +91,7 @@ class InventoryWorker:
         room: Stockroom,
         bodies: Mapping[str, bytes],
         answers: Mapping[str, Sequence[OutboxRow]],
-        again: Sequence[OutboxRow],
+        rows: Sequence[OutboxRow],
         *,
         claimed: bool,
     ) -> None:
@@ -98,4 +101,4 @@ class InventoryWorker:
         else:
             inbox.add(tx, INVENTORY, SERVICE, bodies, answers)
         stockroom_store.write(tx, room)
-        await outbox.add(tx, INVENTORY, [*again, *(row for rows in answers.values() for row in rows)])
+        await outbox.add(tx, INVENTORY, rows)

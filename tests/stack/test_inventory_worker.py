@@ -221,6 +221,16 @@ async def test_duplicates_and_news_share_a_batch(bench: Bench) -> None:
     assert [event.sequence for event in await bench.told(new.workflow_id)] == [1]
 
 
+async def test_copies_in_one_batch_have_one_effect(bench: Bench) -> None:
+    """The first one is carried out, and each is told the same."""
+    sku = await bench.stocked(10)
+    command = reserve(new_workflow(), (sku, 3))
+    await bench.handle(command, reserve(new_workflow(), (sku, 1)), command)
+    assert await bench.counts(sku) == (6, 4, 2)
+    first, second = await bench.told(command.workflow_id)
+    assert first == second
+
+
 async def test_two_copies_at_once_have_one_effect(bench: Bench) -> None:
     """Six processes with the same command: units move once, and every copy is told the same."""
     sku = await bench.stocked(10)
