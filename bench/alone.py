@@ -54,24 +54,31 @@ class Alone:
         prepare(self.env, say, self.logs / "setup.log")
 
     def start(
-        self, role: str, env: Mapping[str, str] | None = None, *, within: float | None = 60.0
+        self,
+        role: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        name: str | None = None,
+        within: float | None = 60.0,
     ) -> RoleProcess:
         """Start ``role`` as a process of its own and wait until it is ready; ``within`` None: do not wait.
+
+        Several of one role have a ``name`` each.
 
         It is stopped at the end. StackError when it is not ready within so many seconds.
         """
         if self._supervisor is None:
             self._supervisor = Supervisor(self.env, None, self.logs)
             self._opened.callback(self._supervisor.stop)
-        started = self._supervisor.start(role, env=env)
+        started = self._supervisor.start(role, name=name, env=env)
         if within is not None:
             self._supervisor.wait_ready(within)
         return started
 
-    def stop(self, role: str) -> None:
-        """Stop ``role``; it may be started again."""
+    def stop(self, name: str) -> None:
+        """Stop the process of that name; a role that was given none has its own. It may be started again."""
         if self._supervisor is not None:
-            self._supervisor.stop(role)
+            self._supervisor.stop(name)
 
     def processes(self) -> dict[str, int]:
         """The pid of every role started here and of every server, by name."""

@@ -55,13 +55,25 @@ class Settings(BaseSettings):
     partitions: int = Field(8, ge=1, description="Partitions of every topic; never changed once created.")
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
     concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
-    batch_size: int = Field(50, ge=1, le=500, description="Inventory commands in one transaction at most.")
-    inventory_batches: int = Field(1, ge=1, le=50, description="Inventory transactions in progress at once.")
     retry_limit: int | None = Field(
         None,
         ge=0,
         le=50,
         description="Retries of every command before it is parked; none: what the policy of each says.",
+    )
+    batch_size: int = Field(200, ge=1, le=500, description="Inventory commands in one transaction at most.")
+    inventory_batches: int = Field(
+        2,
+        ge=1,
+        le=50,
+        description="Inventory batches in hand at once; one is carried out while others are read or "
+        "acknowledged.",
+    )
+    reservation_ttl: float = Field(
+        86400.0,
+        ge=0,
+        description="Seconds for which stock is held for a workflow that must confirm it; 0: until it is "
+        "released. What a workflow without a confirming step reserves does not lapse.",
     )
     retry_unit: float = Field(
         1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."

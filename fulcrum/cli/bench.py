@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: Benchmarks of one part: the module that has a function of that name.
-_PARTS: dict[str, str] = {"relay": "fulcrum.cli.bench_relay"}
+_PARTS: dict[str, str] = {
+    "relay": "fulcrum.cli.bench_relay",
+    "inventory": "fulcrum.cli.bench_inventory",
+}
 
 
 @app.callback(invoke_without_command=True)

@@ -41,7 +41,7 @@ QUERIES: Mapping[str, str] = {
         held AS (
             SELECT workflow_id, sku, quantity
             FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
-            WHERE state = 'held')
+            WHERE state IN ('held', 'confirmed'))
         SELECT workflow_id, format('%s: wants %s, holds %s', sku, w.quantity, h.quantity)
         FROM wanted w FULL JOIN held h USING (workflow_id, sku)
         WHERE w.quantity IS DISTINCT FROM h.quantity""",
@@ -50,7 +50,7 @@ QUERIES: Mapping[str, str] = {
         FROM inventory.stock s FULL JOIN (
             SELECT sku, sum(quantity) AS quantity
             FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
-            WHERE state = 'held' GROUP BY sku) h USING (sku)
+            WHERE state IN ('held', 'confirmed') GROUP BY sku) h USING (sku)
         WHERE coalesce(s.reserved, 0) <> coalesce(h.quantity, 0)""",
     "stock equals its ledger": """
         SELECT sku, format('stock %s/%s/%s, ledger %s/%s/%s',

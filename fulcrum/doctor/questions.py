@@ -105,7 +105,7 @@ _HOLDS = f"""
     held AS (
         SELECT workflow_id, l.sku, l.quantity
         FROM settled JOIN inventory.reservations v USING (workflow_id)
-        JOIN inventory.reservation_lines l USING (workflow_id) WHERE v.state = 'held')
+        JOIN inventory.reservation_lines l USING (workflow_id) WHERE v.state IN ('held', 'confirmed'))
     SELECT workflow_id, CASE WHEN w.quantity IS NULL THEN 'holds what it should not'
                              WHEN h.quantity IS NULL THEN 'holds nothing' ELSE 'holds another quantity' END,
            concat(sku, ': wants ', w.quantity, ', holds ', h.quantity)
@@ -127,7 +127,7 @@ _RESERVED = """
     FROM inventory.stock s FULL JOIN (
         SELECT sku, sum(quantity) AS quantity
         FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
-        WHERE state = 'held' GROUP BY sku) h USING (sku)
+        WHERE state IN ('held', 'confirmed') GROUP BY sku) h USING (sku)
     WHERE coalesce(s.reserved, 0) <> coalesce(h.quantity, 0)"""
 
 _PAID = f"""

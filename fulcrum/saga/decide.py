@@ -140,7 +140,10 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
             if status in _UNDOING:
                 return _undo_next(undone, step, event.occurred_at, run.status)
             return Decision(undone, run.status, step.name)
-        case "done", status, before if status is not Status.RUNNING and before in _NO_EFFECT:
+        case "lapsed", Status.RUNNING, StepStatus.DONE:
+            lapsed = _ended(run, step, StepStatus.UNDONE, event.occurred_at, reason="hold_expired")
+            return _compensate(lapsed, step, event.occurred_at, f"{step.name}: hold_expired")
+        case "done", status, before if step.undo and status is not Status.RUNNING and before in _NO_EFFECT:
             return _undo(run, step, event.occurred_at, run.status, state.attempt + 1)
     return Decision(run, run.status, step.name, ignored=f"{role}_while_{run.status}_{state.status}")
 
@@ -148,6 +151,8 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
 def _step_done(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     before = run.status
     run = _ended(run, step, StepStatus.DONE, event.occurred_at, expires_at=getattr(event, "expires_at", None))
+    if step.keeps is not None:
+        run = run.with_step(replace(run.step(step.keeps), expires_at=None))
     now = event.occurred_at
     steps = DEFINITIONS[run.definition].steps
     lapsed = next((each for each in steps if _has_lapsed(run.step(each.name), now)), None)
@@ -179,11 +184,11 @@ def _ended(run: WorkflowRun, step: Step, status: StepStatus, now: datetime, **ow
 
 @cache
 def _roles(definition: str) -> dict[type[Answer], tuple[Step, str]]:
-    """Which step each answer belongs to, and what it says of it: done, refused, undone or not found."""
+    """Which step each answer belongs to, and what it says of it: done, refused, undone, lapsed, not found."""
     return {
         answer: (step, role)
         for step in DEFINITIONS[definition].steps
-        for role in ("done", "refused", "undone", "not_found")
+        for role in ("done", "refused", "undone", "lapsed", "not_found")
         if (answer := getattr(step, role)) is not None
     }
 
@@ -197,7 +202,7 @@ def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
     if step is None:
         return Decision(run, run.status, ignored="not_in_definition")
     state, now = run.step(step.name), event.occurred_at
-    undoing = state.status == StepStatus.UNDO_REQUESTED
+    undoing = step.undo is not None and state.status == StepStatus.UNDO_REQUESTED
     asking = (run.status, state.status) == (Status.RUNNING, StepStatus.REQUESTED)
     if state.deadline_at != event.deadline_at or not (asking or undoing):
         return Decision(run, run.status, step.name, ignored="stale_deadline")
@@ -302,7 +307,11 @@ def _send_undo_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
 
 def _compensate(run: WorkflowRun, step: Step, now: datetime, reason: str) -> Decision:
     """Undo what may have happened, because of ``reason`` in ``step``."""
-    return _undo_next(replace(run, reason=reason), step, now, run.status)
+    before = run.status
+    for each in DEFINITIONS[run.definition].steps:
+        if each.undo is None and run.step(each.name).status == StepStatus.REQUESTED:
+            run = run.with_step(replace(run.step(each.name), deadline_at=None))  # its answer changes nothing
+    return _undo_next(replace(run, reason=reason), step, now, before)
 
 
 def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str) -> Decision:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    ConfirmStock,
+    HoldStock,
     PaymentAuthorized,
     PaymentDeclined,
     PaymentNotFound,
@@ -21,6 +23,9 @@ from fulcrum.saga.messages import (
     ReleaseStock,
     ReserveStock,
     StepCommand,
+    StockConfirmed,
+    StockExpired,
+    StockNotConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -47,7 +52,8 @@ class Step:
     ``deadline`` is how long an answer may take before the step counts as late. What became of a late step is
     asked with ``query``; where there is none, or ``not_found`` is the answer, its command is sent again. Each
     wait is twice as long as the one before, up to ``LONGEST_WAIT``. After ``patience`` deadlines in a row the
-    step counts as failed.
+    step counts as failed. ``lapsed`` says that what the step held is gone. A step that ``keeps`` another one
+    by name makes that one's hold last; it has no undo, for undoing the other one undoes it.
     """
 
     name: str
@@ -61,6 +67,8 @@ class Step:
     query: type[StepCommand] | None = None
     not_found: type[Answer] | None = None
     patience: int = 10
+    lapsed: type[Answer] | None = None
+    keeps: str | None = None
 
     def wait(self, late: int) -> timedelta:
         """How long the next answer may take after ``late`` deadlines have passed."""
@@ -104,11 +112,33 @@ RESERVE_STOCK = Step(
     deadline=timedelta(seconds=30),
 )
 
+HOLD_STOCK = Step(
+    "reserve_stock",
+    do=HoldStock,
+    done=StockReserved,
+    refused=StockRejected,
+    undo=ReleaseStock,
+    undone=StockReleased,
+    deadline=timedelta(seconds=30),
+    lapsed=StockExpired,
+)
+CONFIRM_STOCK = Step(
+    "confirm_stock",
+    do=ConfirmStock,
+    done=StockConfirmed,
+    refused=StockNotConfirmed,
+    undo=None,
+    undone=None,
+    deadline=timedelta(seconds=30),
+    keeps="reserve_stock",
+)
+
 DEFINITIONS: dict[str, Definition] = {
     definition.name: definition
     for definition in (
         Definition("fulfillment.v1", (AUTHORIZE_PAYMENT, RESERVE_STOCK)),
         Definition("reserve_first.v1", (RESERVE_STOCK, AUTHORIZE_PAYMENT)),
+        Definition("reserve_first.v2", (HOLD_STOCK, AUTHORIZE_PAYMENT, CONFIRM_STOCK)),
     )
 }
 DEFAULT_DEFINITION = "fulfillment.v1"

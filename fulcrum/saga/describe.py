@@ -36,7 +36,7 @@ Matrix = Mapping[tuple[Status, StepStatus], Mapping[str, str]]
 
 def events_of(step: Step) -> tuple[type[Event], ...]:
     """Every event that can concern a run while it is at ``step``."""
-    answers = (step.done, step.refused, step.not_found, step.undone)
+    answers = (step.done, step.refused, step.not_found, step.undone, step.lapsed)
     return (
         *(answer for answer in answers if answer is not None),
         DeadlinePassed,

@@ -157,6 +157,34 @@ class StockReleased(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StockConfirmed(Answer):
+    """The lines are held for good: their hold does not lapse any more."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockNotConfirmed(Answer):
+    """Nothing was held that could be confirmed: it is expired, released, or never was."""
+
+    stream: ClassVar[str] = "inventory"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockExpired(Answer):
+    """The hold lapsed and its lines are available again. ``command_id`` is the command that made the hold."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(Event):
     """A time that stands in the run's own state has come.
 
@@ -245,7 +273,7 @@ class VoidPayment(StepCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveStock(StepCommand):
-    """Hold every line, or none."""
+    """Hold every line, or none, until it is released."""
 
     service: ClassVar[str] = "inventory"
 
@@ -255,6 +283,22 @@ class ReserveStock(StepCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStock(StepCommand):
     """Give back whatever this workflow holds, and refuse to hold more."""
+
+    service: ClassVar[str] = "inventory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldStock(StepCommand):
+    """Hold every line, or none, until it is confirmed or released, or lapses."""
+
+    service: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmStock(StepCommand):
+    """Keep what this workflow holds until it is released."""
 
     service: ClassVar[str] = "inventory"
 
@@ -364,6 +408,9 @@ EVENTS: tuple[type[Event], ...] = (
     DeadlinePassed,
     HoldExpired,
     RetentionPassed,
+    StockConfirmed,
+    StockNotConfirmed,
+    StockExpired,
 )
 COMMANDS: tuple[type[Command], ...] = (
     AuthorizePayment,
@@ -372,6 +419,8 @@ COMMANDS: tuple[type[Command], ...] = (
     ReserveStock,
     ReleaseStock,
     ReceiveStock,
+    HoldStock,
+    ConfirmStock,
 )
 EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory", "timers")
 SERVICES: tuple[str, ...] = ("payment", "inventory")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fulcrum.saga.messages import Answer, Event, PaymentVoided, StepCommand, StockReleased
+from fulcrum.saga.messages import Answer, Event, PaymentVoided, StepCommand, StockExpired, StockReleased
 from fulcrum.saga.run import Status, WorkflowRun
 from fulcrum.simulation.journal import Entry
 
@@ -99,6 +99,8 @@ class Invariants:
     def answered(self, event: Answer) -> None:
         """A command has got its answer; its repeats get the same one."""
         key = event.workflow_id
+        if isinstance(event, StockExpired):
+            return  # no answer: nobody asked
         if event.command_id in self._answered:
             told = f"{type(event).__name__} is another one to {event.command_id}"
             raise Violation("one answer per command id", told, key)

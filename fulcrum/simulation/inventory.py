@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fulcrum.saga.messages import (
+    ConfirmStock,
+    HoldStock,
     Line,
     ReleaseStock,
     ReserveStock,
     ShortLine,
     StepCommand,
+    StockConfirmed,
+    StockExpired,
+    StockNotConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -23,11 +28,15 @@ from fulcrum.simulation.participant import Handling, Participant
 from fulcrum.simulation.provider import lifetime_of_hold
 
 _STORE = 0.004  # seconds
+_SWEEP = 5.0  # seconds, on average, until the sweeper sees what has lapsed
+
+#: In these states the lines are counted as reserved.
+HOLDING = ("held", "confirmed")
 
 
 @dataclass(slots=True)
 class Reservation:
-    """What a workflow holds; ``state`` is held, rejected, released or lapsed."""
+    """What a workflow holds; ``state`` is held, confirmed, rejected, released or expired."""
 
     state: str
     lines: tuple[Line, ...] = ()
@@ -60,12 +69,14 @@ class InventoryWorker(Participant):
             return
         self.inbox[command.command_id] = None
         match command:
-            case ReserveStock():
+            case ReserveStock() | HoldStock():
                 self._reserve(command)
+            case ConfirmStock():
+                self._confirm(command)
             case ReleaseStock():
                 self._release(command)
 
-    def _reserve(self, command: ReserveStock) -> None:
+    def _reserve(self, command: ReserveStock | HoldStock) -> None:
         key = command.workflow_id
         if key in self.reservations:
             self.answer(command, StockRejected, reason="fenced", short=())
@@ -82,28 +93,37 @@ class InventoryWorker(Participant):
         self.invariants.effect(command.command_id, "reserve", key)
         held = self.reservations[key] = Reservation("held", command.lines)
         self._move(key, command.lines, 1)
-        lifetime = lifetime_of_hold(self.env)
+        lifetime = lifetime_of_hold(self.env) if isinstance(command, HoldStock) else None
         if lifetime is not None:
             held.expires_at = self.env.moment(lifetime)
-            self.env.after(lifetime, self._lapse, key)
+            # The sweeper may be late by any time.
+            self.env.after(lifetime + self.env.about(_SWEEP), self._expire, command)
         self.answer(command, StockReserved, lines=command.lines, expires_at=held.expires_at)
 
     def _release(self, command: ReleaseStock) -> None:
         key = command.workflow_id
         known = self.reservations.setdefault(key, Reservation("released"))
-        lines = known.lines if known.state == "held" else ()
+        lines = known.lines if known.state in HOLDING else ()
         known.state = "released"
         if lines:
             self.invariants.effect(command.command_id, "release", key)
             self._move(key, lines, -1)
         self.answer(command, StockReleased, lines=lines)
 
-    def _lapse(self, key: str) -> None:
-        known = self.reservations[key]
+    def _confirm(self, command: ConfirmStock) -> None:
+        known = self.reservations.setdefault(command.workflow_id, Reservation("rejected"))
+        if known.state not in HOLDING:
+            self.answer(command, StockNotConfirmed, reason=known.state)
+            return
+        known.state = "confirmed"
+        self.answer(command, StockConfirmed, lines=known.lines)
+
+    def _expire(self, command: HoldStock) -> None:
+        known = self.reservations[command.workflow_id]
         if known.state == "held":
-            known.state = "lapsed"
-            self._move(key, known.lines, -1)
-            self.env.note(key, self.name, "the reservation lapses")
+            known.state = "expired"
+            self._move(command.workflow_id, known.lines, -1)
+            self.tell(command, StockExpired, lines=known.lines, expires_at=known.expires_at)
 
     def _move(self, key: str, lines: Sequence[Line], sign: int) -> None:
         for line in lines:

@@ -166,6 +166,10 @@ class Participant(Sender, ABC):
         event = self.inbox[command.command_id] = self._event(command, kind, **own)
         self._leave(command, event, "")
 
+    def tell(self, command: StepCommand, kind: type[Answer], **own: Any) -> None:
+        """What became of the effect of ``command`` after its answer."""
+        self._leave(command, self._event(command, kind, **own), "by itself")
+
     def answer_as(self, command: StepCommand, event: Answer) -> None:
         """Answer ``command`` with another command's answer."""
         self.inbox[command.command_id] = event

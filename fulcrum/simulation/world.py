@@ -11,7 +11,7 @@ from fulcrum.simulation.environment import Environment, Happened
 from fulcrum.simulation.faults import Faults
 from fulcrum.simulation.intake import SCARCE, SKUS, Intake
 from fulcrum.simulation.invariants import Invariants, Violation, journal_complete
-from fulcrum.simulation.inventory import InventoryWorker
+from fulcrum.simulation.inventory import HOLDING, InventoryWorker
 from fulcrum.simulation.journal import Entry
 from fulcrum.simulation.logs import PARTITIONS, Log
 from fulcrum.simulation.participant import Participant
@@ -83,7 +83,7 @@ class World:
         key = last.workflow_id
         held = self.provider.held.get(key, 0) > 0
         reservation = self.inventory.reservations.get(key)
-        reserved = reservation is not None and reservation.state == "held"
+        reserved = reservation is not None and reservation.state in HOLDING
         match Status(last.status):
             case Status.COMPLETED:
                 self._check_completed(last, held, reserved)

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, column, func, select
-from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+from sqlalchemy import Table, column, func, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.sql.expression import TableValuedAlias
+from sqlalchemy.types import TypeEngine
+
+from fulcrum.store.array_text import array_of
 
 
-def rows_of(table: Table, columns: Sequence[str], name: str = "given") -> TableValuedAlias:
-    """Rows with ``columns``, typed as those of ``table``; fill them by ``arrays``."""
-    kinds = [table.c[each].type for each in columns]
-    places = [
-        bindparam(f"{each}_array", type_=ARRAY(kind, dimensions=1))
-        for each, kind in zip(columns, kinds, strict=True)
-    ]
-    typed = [column(each, kind) for each, kind in zip(columns, kinds, strict=True)]
+def rows_of(
+    table: Table, columns: Sequence[str], name: str = "given", **more: TypeEngine[Any]
+) -> TableValuedAlias:
+    """Rows with ``columns``, typed as those of ``table``, and ``more`` of other types; fill them by
+    ``arrays``."""
+    kinds = {**{each: table.c[each].type for each in columns}, **more}
+    places = [array_of(f"{each}_array", kind) for each, kind in kinds.items()]
+    typed = [column(each, kind) for each, kind in kinds.items()]
     return func.unnest(*places).table_valued(*typed, name=name).render_derived()
 
 

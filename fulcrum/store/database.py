@@ -26,14 +26,15 @@ _OPEN_RETRY = 0.25
 class Transaction:
     """A unit of work: ``async with db.transaction() as tx``. Leaving without an error commits.
 
-    BEGIN travels with the first statement, and what ``at_commit`` was given with COMMIT, so that a unit of
-    n statements costs n + 1 round trips at most. One task at a time.
+    BEGIN travels with the first statement, what ``ahead`` was given with the next one, and what ``at_commit``
+    was given with COMMIT, so that a unit of n statements costs n + 1 round trips at most. One task at a time.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._session: Session | None = None
         self._begun = False
+        self._ahead: list[str] = []
         self._last: list[str] = []
         self._callbacks: list[Callable[[], None]] = []
 
@@ -49,6 +50,10 @@ class Transaction:
         """The first row, or None."""
         rows = await self.all(statement, parameters)
         return rows[0] if rows else None
+
+    def ahead(self, statement: ClauseElement, parameters: Parameters | None = None) -> None:
+        """Run ``statement`` before the next one, in its round trip; nobody sees its rows."""
+        self._ahead.append(self._open_session.text(*compiled(statement, parameters)))
 
     def at_commit(self, statement: ClauseElement, parameters: Parameters | None = None) -> None:
         """Run ``statement`` last, in the round trip of the COMMIT; its failure fails the transaction."""
@@ -67,9 +72,13 @@ class Transaction:
     async def _run(self, statement: ClauseElement, parameters: Parameters | None) -> Session:
         session = self._open_session
         sql, bound = compiled(statement, parameters)
-        if not self._begun:
-            self._begun, sql = True, f"BEGIN; {sql}"
-        await session.run(sql, bound)
+        before = [] if self._begun else ["BEGIN"]
+        self._begun = True
+        if self._ahead:
+            await session.run("; ".join([*before, *self._ahead, session.text(sql, bound)]))
+            self._ahead.clear()
+        else:
+            await session.run("; ".join([*before, sql]), bound)
         return session
 
     async def __aenter__(self) -> Transaction:
@@ -95,11 +104,11 @@ class Transaction:
                 callback()
 
     async def _commit(self, session: Session) -> None:
-        if not self._begun and not self._last:
+        if not self._begun and not self._last and not self._ahead:
             return
         begin = [] if self._begun else ["BEGIN"]
         try:
-            await session.run("; ".join([*begin, *self._last, "COMMIT"]))
+            await session.run("; ".join([*begin, *self._ahead, *self._last, "COMMIT"]))
         except Exception:
             await self._roll_back(session)
             raise

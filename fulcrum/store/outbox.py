@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import Insert
 from fulcrum.store.bulk import arrays, insert_rows
 from fulcrum.store.database import Transaction
 from fulcrum.store.relations import ServiceRelations, messaging
+from fulcrum.store.statements import lasting
 
 _COLUMNS = ("event_id", "topic", "key", "value", "headers")
 
@@ -62,7 +63,7 @@ def on_commit(schema: str, listener: Callable[[], None]) -> Callable[[], None]:
 
 @cache
 def _insertion(schema: str) -> Insert:
-    return insert_rows(messaging(schema).outbox, _COLUMNS)
+    return lasting(insert_rows(messaging(schema).outbox, _COLUMNS))
 
 
 async def add(tx: Transaction, relations: ServiceRelations, rows: Sequence[OutboxRow]) -> None:

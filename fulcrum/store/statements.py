@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -15,6 +15,19 @@ _DIALECT = PGDialect_psycopg2(paramstyle="pyformat")  # type: ignore[no-untyped-
 #: Statements are written in code, so their structures are few; a run-away caller costs time, not memory.
 _CACHE_LIMIT = 1000
 _cache: dict[object, SQLCompiler] = {}
+#: By the statement itself; its structure need not be looked at again.
+_lasting: dict[ClauseElement, SQLCompiler] = {}
+
+_Statement = TypeVar("_Statement", bound=ClauseElement)
+
+
+def lasting(statement: _Statement) -> _Statement:
+    """``statement``, which is made once and used as long as the process lives: it is compiled now.
+
+    Every value in it that changes is a ``bindparam``.
+    """
+    _lasting[statement] = _compile(statement, None)
+    return statement
 
 
 def compiled(statement: ClauseElement, parameters: Parameters | None = None) -> tuple[str, dict[str, Any]]:
@@ -23,6 +36,9 @@ def compiled(statement: ClauseElement, parameters: Parameters | None = None) -> 
     The text is cached by the statement's structure, except for ``INSERT ... VALUES`` of several rows, which
     SQLAlchemy cannot tell apart by structure: use ``fulcrum.store.bulk`` for those.
     """
+    compiler = _lasting.get(statement)
+    if compiler is not None:
+        return _bind(compiler, compiler.construct_params(parameters))
     # SQLAlchemy's own engines do the same; it has no public name for the structural key.
     key = statement._generate_cache_key()
     if key is None:

@@ -69,6 +69,9 @@ broker_blocked = Gauge(
 consumer_resets = Counter(
     "fulcrum_consumer_resets", "Times a consumer was opened anew, by cause.", ("queue", "cause")
 )
+reservations_expired = Counter(
+    "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
+)
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 
 # --- outbox ---------------------------------------------------------------------------------------

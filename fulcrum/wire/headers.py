@@ -84,6 +84,11 @@ class Envelope:
         )
 
 
+def lineage(headers: Mapping[str, str]) -> tuple[str, str | None]:
+    """The correlation id and traceparent of RabbitMQ headers: what an answer needs of its command's."""
+    return headers.get(_CORRELATION, ""), headers.get(_TRACEPARENT) or None
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode(errors="replace")

@@ -9,6 +9,8 @@ from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
     Command,
+    ConfirmStock,
+    HoldStock,
     QueryPayment,
     ReceiveStock,
     ReleaseStock,
@@ -29,6 +31,8 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     ReserveStock: Stockroom.reserve,
     ReleaseStock: Stockroom.release,
     ReceiveStock: Stockroom.receive,
+    HoldStock: Stockroom.reserve,
+    ConfirmStock: Stockroom.confirm,
 }
 
 

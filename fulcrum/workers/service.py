@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -32,13 +33,14 @@ from fulcrum.workers.payment_relations import PAYMENTS
 from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
+from fulcrum.workers.stock_sweeper import StockSweeper
 
 log = structlog.get_logger()
 
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
-#: Connections beyond one a batch in progress: those of the relay, the parker, the log of attempts and what
-#: asks whether Postgres is back.
-_SPARE_CONNECTIONS = 5
+#: Connections beyond one a batch in progress: those of the relay, the parker, a sweeper, the log of attempts and
+#: what asks whether Postgres is back.
+_SPARE_CONNECTIONS = 6
 #: Seconds that the last answers may take to reach Kafka when the process stops; the next one sends the rest.
 _FLUSH_WITHIN = 3.0
 _FLUSH_LOOK = 0.02
@@ -46,6 +48,7 @@ _FLUSH_LOOK = 0.02
 _Result = TypeVar("_Result")
 
 Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
+Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
@@ -63,12 +66,17 @@ async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
 async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
     """Carry out inventory commands until ``stop`` is set."""
 
-    def handler(db: Database, codec: Codec) -> Handle:
-        return InventoryWorker(db, codec, Topics(settings.namespace)).handle
+    topics = Topics(settings.namespace)
+    ttl = timedelta(seconds=settings.reservation_ttl) if settings.reservation_ttl else None
 
-    # One batch at a time unless told otherwise: a second one may only meet the first at the same stock rows.
+    def handler(db: Database, codec: Codec) -> Handle:
+        return InventoryWorker(db, codec, topics, ttl).handle
+
+    def sweeper(db: Database, codec: Codec) -> Run:
+        return StockSweeper(db, codec, topics).run
+
     size, at_once = settings.batch_size, settings.inventory_batches
-    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, handler)
+    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, handler, sweeper)
 
 
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
@@ -88,6 +96,7 @@ async def _serve(
     batch_size: int,
     concurrency: int,
     handler: Callable[[Database, Codec], Handle],
+    sweeper: Callable[[Database, Codec], Run] | None = None,
 ) -> None:
     parts: dict[str, CommandConsumer | Parker | Relay] = {}
     health = HealthServer(
@@ -113,7 +122,8 @@ async def _serve(
         relay = Relay(db, relations, settings, owner=service, send=send)
         parts.update(commands=consumer, parking=parker, relay=relay)
         log.info("service.started", service=service)
-        await _run(stop, consumer, parker, relay, lambda: _flush(db, relations, relay))
+        others = [parker.run, *([sweeper(db, codec)] if sweeper else ())]
+        await _run(stop, consumer, others, relay, lambda: _flush(db, relations, relay))
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:
@@ -144,11 +154,11 @@ async def _open(
 async def _run(
     stop: asyncio.Event,
     consumer: CommandConsumer,
-    parker: Parker,
+    others: Sequence[Run],
     relay: Relay,
     flush: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run all three; the relay goes on until the last answers have left. One that fails ends all."""
+    """Run them all; the relay goes on until the last answers have left. One that fails ends all."""
     done = asyncio.Event()
 
     async def consume() -> None:
@@ -159,7 +169,8 @@ async def _run(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(consume())
-            group.create_task(parker.run(stop))
+            for run in others:
+                group.create_task(run(stop))
             group.create_task(relay.run(done))
     except ExceptionGroup as failed:
         # Whoever reads the last line of the log should read the cause and not a tree.

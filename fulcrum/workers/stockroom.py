@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -17,12 +17,17 @@ from fulcrum.errors import Rejected
 from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
+    ConfirmStock,
+    HoldStock,
     Line,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
     ShortLine,
     StepCommand,
+    StockConfirmed,
+    StockExpired,
+    StockNotConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -32,9 +37,17 @@ from fulcrum.saga.messages import (
 class State(StrEnum):
     """Where a reservation stands, and who moves it on."""
 
-    HELD = "held"  #: the lines are counted as reserved; a release moves it
+    HELD = "held"  #: the lines are counted as reserved; a release, a confirmation or its expiry moves it
+    CONFIRMED = "confirmed"  #: the lines are counted as reserved and do not lapse; a release moves it
     REJECTED = "rejected"  #: nothing is held; a new attempt or a release moves it
+    EXPIRED = "expired"  #: nothing is held, and nothing will be; a release makes it released
     RELEASED = "released"  #: final: nothing is held, and nothing will be
+
+
+#: In these states the lines are counted as reserved.
+HOLDING = frozenset({State.HELD, State.CONFIRMED})
+#: What comes too late for a reservation in one of these states is refused with this reason.
+_FENCES = {State.RELEASED: "fenced", State.EXPIRED: "expired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +80,17 @@ class Reservation:
     lines: Mapping[str, int] = field(default_factory=dict)
     reason: str | None = None
     stored: int = 0
+    expires_at: datetime | None = None
+
+    @property
+    def holds(self) -> Mapping[str, int]:
+        """The lines that are counted as reserved."""
+        return self.lines if self.state in HOLDING else {}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of one SKU, as the ledger keeps it."""
+    """One change of one SKU, as the ledger keeps it. Of an expiry, ``command_id`` is the event's id."""
 
     command_id: str
     sku: str
@@ -83,9 +102,18 @@ class Entry:
 
 
 class Stockroom:
-    """The stock and the reservations that a batch touches."""
+    """The stock and the reservations that a batch touches.
 
-    def __init__(self, stock: Iterable[Stock], reservations: Iterable[Reservation], now: datetime) -> None:
+    ``now`` is the database's time. What a HoldStock holds lapses after ``ttl``; None: it does not.
+    """
+
+    def __init__(
+        self,
+        stock: Iterable[Stock],
+        reservations: Iterable[Reservation],
+        now: datetime,
+        ttl: timedelta | None = None,
+    ) -> None:
         self.stock = {each.sku: each for each in stock}
         self.reservations = {each.workflow_id: each for each in reservations}
         self.changed_stock: set[str] = set()
@@ -93,35 +121,71 @@ class Stockroom:
         self.new_holds: set[str] = set()
         self.entries: list[Entry] = []
         self.now = now
+        self._ttl = ttl
 
-    def reserve(self, command: ReserveStock) -> Answer:
-        """Hold every line, or none; refuse after a release. Rejected when the lines make no sense."""
+    def reserve(self, command: ReserveStock | HoldStock) -> Answer:
+        """Hold every line, or none; refuse what has ended. Rejected when the lines make no sense."""
         wanted = _summed(command.lines)
         known = self.reservations.get(command.workflow_id)
         if known is not None:
-            if known.state == State.RELEASED:
-                return self._refuse(command, known, "fenced")
+            if known.state in _FENCES:
+                return self._refuse(command, known, _FENCES[State(known.state)])
             if command.attempt < known.attempt:
                 return self._refuse(command, known, "superseded")
-            if known.state == State.HELD:
+            if known.state in HOLDING:
                 return self._hold_on(command, known, wanted)
         short = self._short(wanted)
         if short:
             reservation = self._keep(command, known, State.REJECTED, {}, "out_of_stock")
             return self._rejected(command, reservation, "out_of_stock", short)
         for sku, quantity in wanted.items():
-            self._move(command, sku, "reserve", -quantity, quantity)
+            self._move(command.command_id, command.workflow_id, sku, "reserve", -quantity)
         self.new_holds.add(command.workflow_id)
-        return self._reserved(command, self._keep(command, known, State.HELD, wanted))
+        lapses = self.now + self._ttl if self._ttl and isinstance(command, HoldStock) else None
+        return self._reserved(command, self._keep(command, known, State.HELD, wanted, expires_at=lapses))
 
     def release(self, command: ReleaseStock) -> Answer:
         """Give back what is held, and leave a fence against a reservation that is still on its way."""
         known = self.reservations.get(command.workflow_id)
-        lines = known.lines if known is not None and known.state == State.HELD else {}
+        lines = known.holds if known is not None else {}
         for sku, quantity in lines.items():
-            self._move(command, sku, "release", quantity, -quantity)
+            self._move(command.command_id, command.workflow_id, sku, "release", quantity)
         kept = self._keep(command, known, State.RELEASED, {})
         return StockReleased(**self._common(command, kept, StockReleased), lines=_lines(lines))
+
+    def confirm(self, command: ConfirmStock) -> Answer:
+        """Keep what is held until it is released. Only what the reservation is counts, not the time."""
+        known = self.reservations.get(command.workflow_id)
+        if known is None:
+            kept = self._keep(command, None, State.REJECTED, {}, "not_reserved")
+            return self._not_confirmed(command, kept, "not_reserved")
+        kept = replace(known, sequence=known.sequence + 1)
+        if known.state not in HOLDING:
+            self._change(kept)
+            return self._not_confirmed(command, kept, known.state)
+        kept = replace(kept, state=State.CONFIRMED, command_id=command.command_id, expires_at=None)
+        self._change(kept)
+        return StockConfirmed(**self._common(command, kept, StockConfirmed), lines=_lines(kept.lines))
+
+    def expire(self, workflow_id: str) -> StockExpired:
+        """Give back what has lapsed. The reservation must be held and have a time at which it expires."""
+        known = self.reservations[workflow_id]
+        assert known.state == State.HELD and known.expires_at is not None  # noqa: PT018
+        event_id = identity.event_id(known.command_id, StockExpired.__name__)
+        for sku, quantity in known.lines.items():
+            # The ledger knows a change by its cause and SKU; the command has its own entry already.
+            self._move(event_id, workflow_id, sku, "expire", quantity)
+        kept = replace(known, state=State.EXPIRED, sequence=known.sequence + 1, expires_at=None)
+        self._change(kept)
+        return StockExpired(
+            event_id=event_id,
+            workflow_id=workflow_id,
+            sequence=kept.sequence,
+            occurred_at=self.now,
+            command_id=known.command_id,
+            lines=_lines(known.lines),
+            expires_at=known.expires_at,
+        )
 
     def receive(self, command: ReceiveStock) -> None:
         """Add what arrived. Nobody waits for an answer."""
@@ -137,11 +201,11 @@ class Stockroom:
     def _of(self, sku: str) -> Stock:
         return self.stock.get(sku) or Stock(sku)
 
-    def _move(self, command: StepCommand, sku: str, kind: str, available: int, reserved: int) -> None:
-        self.stock[sku] = self._of(sku).moved(available, reserved)
+    def _move(self, cause: str, workflow_id: str, sku: str, kind: str, available: int) -> None:
+        """So many units become available; below zero: they are reserved."""
+        self.stock[sku] = self._of(sku).moved(available, -available)
         self.changed_stock.add(sku)
-        entry = Entry(command.command_id, sku, kind, available, reserved, command.workflow_id, None)
-        self.entries.append(entry)
+        self.entries.append(Entry(cause, sku, kind, available, -available, workflow_id, None))
 
     def _short(self, wanted: Mapping[str, int]) -> tuple[ShortLine, ...]:
         """The lines that stock does not cover; a SKU that nobody knows has nothing available."""
@@ -152,24 +216,30 @@ class Stockroom:
             if available[sku] < quantity
         )
 
-    def _hold_on(self, command: ReserveStock, known: Reservation, wanted: Mapping[str, int]) -> Answer:
-        """Another attempt of what is held already."""
+    def _hold_on(
+        self, command: ReserveStock | HoldStock, known: Reservation, wanted: Mapping[str, int]
+    ) -> Answer:
+        """Another attempt of what is held already; it holds no longer than the first."""
         if known.lines != wanted:
             raise Rejected(f"lines {dict(wanted)}: this workflow already holds {dict(known.lines)}")
-        return self._reserved(command, self._keep(command, known, State.HELD, known.lines))
+        kept = self._keep(command, known, State(known.state), known.lines, expires_at=known.expires_at)
+        return self._reserved(command, kept)
 
-    def _refuse(self, command: ReserveStock, known: Reservation, reason: str) -> Answer:
+    def _refuse(self, command: ReserveStock | HoldStock, known: Reservation, reason: str) -> Answer:
         """Answer no and leave what is known as it is: it must outlive this command."""
         kept = replace(known, sequence=known.sequence + 1)
         self._change(kept)
         return self._rejected(command, kept, reason, ())
 
-    def _reserved(self, command: ReserveStock, kept: Reservation) -> Answer:
+    def _reserved(self, command: ReserveStock | HoldStock, kept: Reservation) -> Answer:
         common = self._common(command, kept, StockReserved)
-        return StockReserved(**common, lines=_lines(kept.lines), expires_at=None)
+        return StockReserved(**common, lines=_lines(kept.lines), expires_at=kept.expires_at)
+
+    def _not_confirmed(self, command: ConfirmStock, kept: Reservation, reason: str) -> Answer:
+        return StockNotConfirmed(**self._common(command, kept, StockNotConfirmed), reason=str(reason))
 
     def _rejected(
-        self, command: ReserveStock, kept: Reservation, reason: str, short: tuple[ShortLine, ...]
+        self, command: ReserveStock | HoldStock, kept: Reservation, reason: str, short: tuple[ShortLine, ...]
     ) -> Answer:
         return StockRejected(**self._common(command, kept, StockRejected), reason=reason, short=short)
 
@@ -180,6 +250,7 @@ class Stockroom:
         state: State,
         lines: Mapping[str, int],
         reason: str | None = None,
+        expires_at: datetime | None = None,
     ) -> Reservation:
         kept = Reservation(
             workflow_id=command.workflow_id,
@@ -190,6 +261,7 @@ class Stockroom:
             lines=lines,
             reason=reason,
             stored=known.stored if known is not None else 0,
+            expires_at=expires_at,
         )
         self._change(kept)
         return kept

@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
-import psycopg2.errors
+import psycopg2
 
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.failures import SerializationFailure
@@ -20,22 +20,23 @@ _PAUSE = 0.005
 
 
 async def transact(
-    db: Database, work: Callable[[Transaction, int], Awaitable[_Result]], created: Collection[str] = ()
+    db: Database, work: Callable[[Transaction, int], Awaitable[_Result]], met: Collection[str] = ()
 ) -> _Result:
     """Run ``work(tx, tries)`` in a transaction, and again while it meets others; ``tries`` counts from 0.
 
-    ``created`` names the keys that another transaction may have inserted since ours looked. Raises
-    SerializationFailure when five tries were in vain.
+    ``met`` names the constraints that are violated because of what another transaction did since ours
+    looked: keys that it inserted, versions that it moved on. Raises SerializationFailure when five tries
+    were in vain.
     """
     tries = 0
     while True:
         try:
             async with db.transaction() as tx:
                 return await work(tx, tries)
-        except psycopg2.errors.UniqueViolation as error:
-            if error.diag.constraint_name not in created:
+        except psycopg2.IntegrityError as error:
+            if error.diag.constraint_name not in met:
                 raise
-            failure = SerializationFailure(f"{error.diag.constraint_name}: made by another transaction")
+            failure = SerializationFailure(f"{error.diag.constraint_name}: another transaction was first")
         except SerializationFailure as error:
             failure = error
         tries += 1

@@ -93,7 +93,17 @@ RESERVED_FIRST = Story(
     effects=("authorize",),
     keeps_stock=True,
 )
+CONFIRMED = Story(
+    name="confirmed",
+    definition="reserve_first.v2",
+    payment_method="pay_ok",
+    status="completed",
+    steps={"reserve_stock": "done", "authorize_payment": "done", "confirm_stock": "done"},
+    commands=("HoldStock", "AuthorizePayment", "ConfirmStock"),
+    effects=("authorize",),
+    keeps_stock=True,
+)
 
-STORIES = (COMPLETES, DECLINED, VOIDED, RELEASED, RESERVED_FIRST)
+STORIES = (COMPLETES, DECLINED, VOIDED, RELEASED, RESERVED_FIRST, CONFIRMED)
 #: Every end that a workflow can have, the usual one more often.
 MIX = (COMPLETES, VOIDED, COMPLETES, RELEASED, DECLINED, COMPLETES, VOIDED, RESERVED_FIRST)

@@ -82,7 +82,7 @@ def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
 BUGS: dict[Plant, tuple[str, str]] = {
     a_duplicate_is_skipped: ("crash=0.02", "a decision reaches Kafka"),
     a_decision_proves_those_before_it: ("crash=0.03,cancel=0.9", "a decision reaches Kafka"),
-    a_decision_overtakes_its_state: ("crash=0.02,cancel=0.9,torn=1", "decisions unique"),
+    a_decision_overtakes_its_state: ("crash=0.03,cancel=0.9,torn=1", "decisions unique"),
     a_release_leaves_no_fence: ("reorder=0.5,cancel=0.9", "an undo leaves a fence"),
     a_void_leaves_no_fence: ("reorder=0.5,cancel=0.9", "an undo leaves a fence"),
     a_repeated_command_is_carried_out_again: ("duplicate=0.1", "one answer per command id"),

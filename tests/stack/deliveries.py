@@ -15,6 +15,8 @@ from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
     Command,
+    ConfirmStock,
+    HoldStock,
     Line,
     QueryPayment,
     ReceiveStock,
@@ -95,6 +97,19 @@ def reserve(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> Reserve
 def release(workflow: str, attempt: int = 1) -> ReleaseStock:
     """Give back what is held."""
     return ReleaseStock(**_step(workflow, "reserve_stock", "ReleaseStock", attempt))
+
+
+def hold(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> HoldStock:
+    """Hold these quantities until they are confirmed, or lapse."""
+    return HoldStock(
+        **_step(workflow, "reserve_stock", "HoldStock", attempt),
+        lines=tuple(Line(sku, quantity) for sku, quantity in lines),
+    )
+
+
+def confirm(workflow: str, attempt: int = 1) -> ConfirmStock:
+    """Keep what is held."""
+    return ConfirmStock(**_step(workflow, "confirm_stock", "ConfirmStock", attempt))
 
 
 def receive(sku: str, quantity: int) -> ReceiveStock:

@@ -175,6 +175,17 @@ async def test_last_statements_run_with_the_commit(db: Database) -> None:
     await db.ping()
 
 
+async def test_statements_ahead_run_with_the_next_one(db: Database) -> None:
+    """They run before it, in order, their values in place; without a next one they run with the commit."""
+    async with db.transaction() as tx:
+        tx.ahead(text(add(1610, "0")))
+        tx.ahead(text("UPDATE numbers SET note = note || :more WHERE n = 1610"), {"more": "1%s"})
+        assert await tx.one(text("SELECT note FROM numbers WHERE n = :n"), {"n": 1610}) == {"note": "01%s"}
+    async with db.transaction() as tx:
+        tx.ahead(text(add(1611)))
+    assert await count(db, 1610) == 2
+
+
 async def test_only_last_statements(db: Database) -> None:
     """A transaction of nothing but at_commit statements is one too."""
     async with db.transaction() as tx:

@@ -34,7 +34,6 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import Answer, Command, Line, StockRejected, StockReleased, StockReserved
 from fulcrum.store.database import Database, SerializationFailure
 from fulcrum.wire.topics import Topics
-from fulcrum.workers import inventory
 from fulcrum.workers.inventory import InventoryWorker
 from fulcrum.workers.inventory_relations import INVENTORY, LEDGER, RESERVATION_LINES, RESERVATIONS, STOCK
 
@@ -60,9 +59,11 @@ class Bench:
         self.db = db
         self.topics = topics
 
-    def worker(self) -> InventoryWorker:
-        """Another worker process."""
-        return InventoryWorker(self.db, CODEC, self.topics)
+    def worker(self, *, wary: bool = False) -> InventoryWorker:
+        """Another worker process; a wary one has just met another."""
+        worker = InventoryWorker(self.db, CODEC, self.topics)
+        worker._wary = 10 if wary else 0
+        return worker
 
     async def handle(self, *commands: Command) -> None:
         """Carry ``commands`` out as one batch."""
@@ -96,7 +97,7 @@ class Bench:
 
 
 #: The batch is read and decided upon, and nothing of it is written.
-_WRITING = (inventory, "_write_stock")
+_WRITING = (InventoryWorker, "_write")
 
 
 async def insist(worker: InventoryWorker, batch: Sequence[Delivery]) -> int:
@@ -218,6 +219,16 @@ async def test_duplicates_and_news_share_a_batch(bench: Bench) -> None:
     assert await bench.counts(sku) == (8, 2, 3)
     assert [event.sequence for event in await bench.told(old.workflow_id)] == [1, 1]
     assert [event.sequence for event in await bench.told(new.workflow_id)] == [1]
+
+
+async def test_copies_in_one_batch_have_one_effect(bench: Bench) -> None:
+    """The first one is carried out, and each is told the same."""
+    sku = await bench.stocked(10)
+    command = reserve(new_workflow(), (sku, 3))
+    await bench.handle(command, reserve(new_workflow(), (sku, 1)), command)
+    assert await bench.counts(sku) == (6, 4, 2)
+    first, second = await bench.told(command.workflow_id)
+    assert first == second
 
 
 async def test_two_copies_at_once_have_one_effect(bench: Bench) -> None:
@@ -346,14 +357,60 @@ async def test_reservation_that_is_known_changes_hands_one_batch_at_a_time(
     assert [event.sequence for event in await bench.told(workflow)] == [1, 2, 3]
 
 
-async def test_lines_that_are_being_made_are_given_back(
+async def test_release_that_overtakes_a_reservation_in_the_making_fences_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release that meets a reservation in the making releases what that one holds."""
+    """Without locks the release is first, and the reservation is decided again behind the fence."""
     sku, workflow = await bench.stocked(5), new_workflow()
     await bench.handle(reserve(workflow, (sku, 9)))
     held, undo = reserve(workflow, (sku, 2), attempt=2), release(workflow, attempt=2)
     await interleave(monkeypatch, bench.db, _WRITING, bench.handle(held), lambda: bench.handle(undo))
+    last = (await bench.told(workflow))[-1]
+    assert isinstance(last, StockRejected)
+    assert (last.reason, last.sequence) == ("fenced", 3)
+    assert await bench.counts(sku) == (5, 0, 1)
+
+
+async def test_copy_that_took_effect_meanwhile_is_answered_as_it_was(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is not in the inbox when it is looked for may be there when it is written."""
+    sku = await bench.stocked(5)
+    command = reserve(new_workflow(), (sku, 2))
+    await interleave(monkeypatch, bench.db, _WRITING, bench.handle(command), lambda: bench.handle(command))
+    assert await bench.counts(sku) == (3, 2, 2)
+    first, second = await bench.told(command.workflow_id)
+    assert first == second
+
+
+async def test_worker_that_met_another_locks_for_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one waits then, instead of deciding in vain."""
+    sku = await bench.stocked(5)
+    wary = bench.worker(wary=True)
+    first, second = (reserve(new_workflow(), (sku, 1)) for _ in range(2))
+    waiting = bench.worker(wary=True)
+    await interleave(
+        monkeypatch,
+        bench.db,
+        _WRITING,
+        wary.handle([delivery(first)]),
+        lambda: waiting.handle([delivery(second)]),
+    )
+    assert (wary._wary, waiting._wary) == (9, 9), "nobody met anybody"
+    assert await bench.counts(sku) == (3, 2, 3)
+
+
+async def test_lines_that_are_being_made_are_given_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that meets a reservation in the making, under its lock, releases what that one holds."""
+    sku, workflow = await bench.stocked(5), new_workflow()
+    await bench.handle(reserve(workflow, (sku, 9)))
+    held, undo = reserve(workflow, (sku, 2), attempt=2), release(workflow, attempt=2)
+    holding = bench.worker(wary=True).handle([delivery(held)])
+    await interleave(monkeypatch, bench.db, _WRITING, holding, lambda: bench.handle(undo))
     last = (await bench.told(workflow))[-1]
     assert isinstance(last, StockReleased)
     assert last.lines == (Line(sku, 2),)

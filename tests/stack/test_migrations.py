@@ -100,3 +100,25 @@ def test_attempts_come_and_go_over_what_is_there(empty_database: str) -> None:
     downgrade(empty_database, "0008")
     assert fetch(empty_database, "SELECT to_regclass('ops.attempts')") == [(None,)]
     assert fetch(empty_database, "SELECT message_id FROM ops.parked_messages") == [("m",)]
+
+
+def test_expiry_can_be_taken_back_with_what_it_made(empty_database: str) -> None:
+    """What was confirmed is held again, what expired counts as released; forward again nothing is lost."""
+    migrate(empty_database)
+    fetch(
+        empty_database,
+        """
+        INSERT INTO inventory.reservations (workflow_id, state, sequence, command_id, attempt, expires_at,
+                                            changed_at)
+        SELECT gen_random_uuid(), state, 1, gen_random_uuid(), 1, lapses, now()
+        FROM (VALUES ('held', now()), ('confirmed', NULL), ('expired', NULL)) made (state, lapses);
+        INSERT INTO inventory.ledger (command_id, sku, kind, available, reserved, workflow_id, at)
+        VALUES (gen_random_uuid(), 'sku', 'expire', 1, -1, gen_random_uuid(), now())
+        """,
+    )
+    downgrade(empty_database, "0008")
+    states = fetch(empty_database, "SELECT state FROM inventory.reservations WHERE expires_at IS NULL")
+    assert sorted(states) == [("held",), ("held",), ("released",)]
+    assert fetch(empty_database, "SELECT kind FROM inventory.ledger") == [("release",)]
+    migrate(empty_database)
+    assert status(empty_database).pending == ()

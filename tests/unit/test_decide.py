@@ -28,6 +28,8 @@ from fulcrum.saga.messages import (
     PaymentNotFound,
     PaymentVoided,
     StepCommand,
+    StockConfirmed,
+    StockNotConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -74,6 +76,8 @@ class Script:
             StockReserved: {"lines": (Line("sku-1", 2),), "expires_at": None},
             StockRejected: {"reason": "out_of_stock", "short": ()},
             StockReleased: {"lines": (Line("sku-1", 2),)},
+            StockConfirmed: {"lines": (Line("sku-1", 2),)},
+            StockNotConfirmed: {"reason": "expired"},
         }
         command = self.asked
         common = {
@@ -318,6 +322,8 @@ def test_every_walk_ends_with_nothing_standing_or_everything_done(
     answers = {
         "AuthorizePayment": (PaymentAuthorized, PaymentDeclined),
         "ReserveStock": (StockReserved, StockRejected),
+        "HoldStock": (StockReserved, StockRejected),
+        "ConfirmStock": (StockConfirmed, StockNotConfirmed),
         "VoidPayment": (PaymentVoided, PaymentVoided),
         "ReleaseStock": (StockReleased, StockReleased),
     }

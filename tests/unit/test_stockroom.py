@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 import pytest
@@ -20,11 +21,14 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     Command,
+    ConfirmStock,
+    HoldStock,
     Line,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
     ShortLine,
+    StockConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -32,6 +36,7 @@ from fulcrum.saga.messages import (
 from fulcrum.workers.handlers import INVENTORY_HANDLERS
 from fulcrum.workers.stockroom import Reservation, Stock, Stockroom
 
+TTL = timedelta(hours=1)
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _NAMES = UUID("0b9f5b3e-5c1e-5d0a-9a55-0d4e6f7a8b90")
 
@@ -62,6 +67,35 @@ def release(flow: int = 1, attempt: int = 1) -> ReleaseStock:
         attempt=attempt,
         issued_at=NOON,
     )
+
+
+def hold(*lines: tuple[str, int], flow: int = 1, attempt: int = 1) -> HoldStock:
+    """Hold these quantities until they are confirmed, or lapse."""
+    held = reserve(*lines, flow=flow, attempt=attempt)
+    return HoldStock(
+        command_id=identity.command_id(workflow(flow), "reserve_stock", "HoldStock", attempt),
+        workflow_id=held.workflow_id,
+        step=held.step,
+        attempt=attempt,
+        issued_at=NOON,
+        lines=held.lines,
+    )
+
+
+def confirm(flow: int = 1, attempt: int = 1) -> ConfirmStock:
+    """Keep what the workflow holds."""
+    return ConfirmStock(
+        command_id=identity.command_id(workflow(flow), "confirm_stock", "ConfirmStock", attempt),
+        workflow_id=workflow(flow),
+        step="confirm_stock",
+        attempt=attempt,
+        issued_at=NOON,
+    )
+
+
+def command_of(held: Reservation) -> HoldStock:
+    """The command that made the hold, as far as its answer tells."""
+    return replace(hold(("apple", 1)), command_id=held.command_id, workflow_id=held.workflow_id)
 
 
 def receive(sku: str, quantity: int, key: str = "delivery") -> ReceiveStock:
@@ -271,6 +305,55 @@ def test_reservation_after_a_release_is_fenced(held_before: bool) -> None:
     assert store.reservations[workflow()].state == "released"
 
 
+# --- what lapses ----------------------------------------------------------------------------------
+
+
+def test_only_a_hold_lapses() -> None:
+    """A reservation is for good; without a time to live a hold is too."""
+    store = Stockroom([Stock("apple", 9, version=3)], (), NOON, TTL)
+    held, reserved = store.reserve(hold(("apple", 1))), store.reserve(reserve(("apple", 1), flow=2))
+    assert (held.expires_at, reserved.expires_at) == (NOON + TTL, None)  # type: ignore[attr-defined]
+    assert room(apple=9).reserve(hold(("apple", 1))).expires_at is None  # type: ignore[attr-defined]
+
+
+def test_another_attempt_holds_no_longer_than_the_first() -> None:
+    """Whoever repeats itself does not keep stock from others for ever."""
+    first = Stockroom([Stock("apple", 9, version=3)], (), NOON, TTL)
+    first.reserve(hold(("apple", 1)))
+    later = Stockroom(first.stock.values(), first.reservations.values(), NOON + TTL / 2, TTL)
+    again = later.reserve(hold(("apple", 1), attempt=2))
+    assert again.expires_at == NOON + TTL  # type: ignore[attr-defined]
+
+
+def test_expiry_gives_back_and_names_the_command_that_held() -> None:
+    """Its ledger entry is its own, beside the one of that command."""
+    store = Stockroom([Stock("apple", 5, version=3)], (), NOON, TTL)
+    command = hold(("apple", 2))
+    store.reserve(command)
+    event = store.expire(workflow())
+    assert (event.command_id, event.sequence, event.expires_at) == (command.command_id, 2, NOON + TTL)
+    assert event.event_id == identity.event_id(command.command_id, "StockExpired")
+    assert counts(store) == {"apple": (5, 0)}
+    assert [(e.kind, e.available, e.reserved) for e in store.entries] == [
+        ("reserve", -2, 2),
+        ("expire", 2, -2),
+    ]
+    late = store.reserve(hold(("apple", 1), attempt=2))
+    assert isinstance(late, StockRejected)
+    assert late.reason == "expired"
+
+
+def test_confirmation_is_answered_as_often_as_it_is_asked_for() -> None:
+    """What is confirmed stays confirmed, also for a reservation that would not have lapsed."""
+    store = room(apple=5)
+    store.reserve(reserve(("apple", 2)))
+    for attempt in (1, 2):
+        answer = store.confirm(confirm(attempt=attempt))
+        assert isinstance(answer, StockConfirmed)
+        assert answer.lines == (Line("apple", 2),)
+    assert store.reservations[workflow()].attempt == 1, "the attempt is the reservation's"
+
+
 # --- receive --------------------------------------------------------------------------------------
 
 
@@ -309,7 +392,14 @@ _commands = st.lists(
             st.lists(st.tuples(_skus, _quantities), min_size=1, max_size=4),
             _flows,
         ),
+        st.builds(
+            lambda lines, flow: ("hold", flow, lines),
+            st.lists(st.tuples(_skus, _quantities), min_size=1, max_size=4),
+            _flows,
+        ),
         st.builds(lambda flow: ("release", flow, None), _flows),
+        st.builds(lambda flow: ("confirm", flow, None), _flows),
+        st.builds(lambda flow: ("expire", flow, None), _flows),
         st.builds(lambda sku, quantity: ("receive", sku, quantity), _skus, _quantities),
     ),
     max_size=30,
@@ -319,12 +409,21 @@ _commands = st.lists(
 def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, list[tuple[Command, object]]]:
     """Every command of ``script`` with its answer, each one a command of its own; those that are rejected
     are left out, as parking would."""
-    store = room(apple=8, pear=3)
+    store = Stockroom([Stock("apple", 8, version=3), Stock("pear", 3, version=3)], (), NOON, TTL)
     done: list[tuple[Command, object]] = []
     for number, (kind, subject, what) in enumerate(script, start=1):
         command: Command
+        if kind == "expire":
+            known = store.reservations.get(workflow(subject))  # type: ignore[arg-type]
+            if known is not None and known.expires_at is not None:
+                done.append((command_of(known), store.expire(known.workflow_id)))
+            continue
         if kind == "reserve":
             command = reserve(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
+        elif kind == "hold":
+            command = hold(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
+        elif kind == "confirm":
+            command = confirm(flow=subject, attempt=number)  # type: ignore[arg-type]
         elif kind == "release":
             command = release(flow=subject, attempt=number)  # type: ignore[arg-type]
         else:
@@ -347,7 +446,7 @@ def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> No
     assert set(available) | set(reserved) <= set(store.stock)
     held = Counter[str]()
     for kept in store.reservations.values():
-        held.update(dict(kept.lines) if kept.state == "held" else {})
+        held.update(dict(kept.holds))
     assert held == +reserved
     assert all(units >= 0 for both in counts(store).values() for units in both)
     arrived = Counter({"apple": 8, "pear": 3})
