@@ -29,6 +29,7 @@ from fulcrum.wire.topics import Topics
 from fulcrum.workers.inventory import InventoryWorker
 from fulcrum.workers.inventory_relations import INVENTORY
 from fulcrum.workers.payment_relations import PAYMENTS
+from fulcrum.workers.payment_sweeper import PaymentSweeper
 from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
@@ -45,6 +46,8 @@ _FLUSH_LOOK = 0.02
 _Result = TypeVar("_Result")
 
 Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
+#: What a service runs beside its commands until it stops.
+Beside = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
@@ -52,11 +55,17 @@ async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as opened:
         provider = Provider(settings)
         opened.push_async_callback(provider.close)
+        beside: list[Beside] = []
 
         def handler(db: Database, codec: Codec) -> Handle:
-            return PaymentWorker(db, codec, Topics(settings.namespace), provider).handle
+            topics, sweep_after = Topics(settings.namespace), settings.payment_sweep_after
+            worker = PaymentWorker(db, codec, topics, provider, sweep_after)
+            beside.append(PaymentSweeper(db, codec, worker, provider, settings).run)
+            return worker.handle
 
-        await _serve(settings, stop, "payment", PAYMENTS, PAYMENT_PORT, 1, settings.concurrency, handler)
+        await _serve(
+            settings, stop, "payment", PAYMENTS, PAYMENT_PORT, 1, settings.concurrency, handler, beside
+        )
 
 
 async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
@@ -86,6 +95,7 @@ async def _serve(
     batch_size: int,
     concurrency: int,
     handler: Callable[[Database, Codec], Handle],
+    beside: Sequence[Beside] = (),
 ) -> None:
     parts: dict[str, CommandConsumer | Parker | Relay] = {}
     health = HealthServer(
@@ -111,7 +121,7 @@ async def _serve(
         relay = Relay(db, relations, settings, owner=service, send=send)
         parts.update(commands=consumer, parking=parker, relay=relay)
         log.info("service.started", service=service)
-        await _run(stop, consumer, parker, relay, lambda: _flush(db, relations, relay))
+        await _run(stop, consumer, parker, relay, lambda: _flush(db, relations, relay), beside)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:
@@ -145,8 +155,9 @@ async def _run(
     parker: Parker,
     relay: Relay,
     flush: Callable[[], Awaitable[None]],
+    beside: Sequence[Beside],
 ) -> None:
-    """Run all three; the relay goes on until the last answers have left. One that fails ends all."""
+    """Run all of them; the relay goes on until the last answers have left. One that fails ends all."""
     done = asyncio.Event()
 
     async def consume() -> None:
@@ -159,6 +170,8 @@ async def _run(
             group.create_task(consume())
             group.create_task(parker.run(stop))
             group.create_task(relay.run(done))
+            for each in beside:
+                group.create_task(each(stop))
     except ExceptionGroup as failed:
         # Whoever reads the last line of the log should read the cause and not a tree.
         raise failed.exceptions[0] from None
