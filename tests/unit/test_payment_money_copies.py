@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from payments import NOON, StepCommands, ask_about, authorize, capture, perform, refund, void
 
@@ -130,6 +130,8 @@ class World:
 
 _TAKEN: list[StepCommands] = [HOLD, capture(1, 3000)]
 _BEFORE: list[list[StepCommands]] = [[], [HOLD], [HOLD], _TAKEN, [*_TAKEN, refund(1, 1000)]]
+# A capture that is asked for after a void came.
+_OVERTAKEN = [(0, False), *[(1, False)] * 3, *[(0, False)] * 3]
 _steps = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from([False, False, False, True])), min_size=8, max_size=40
 )
@@ -142,6 +144,8 @@ _steps = st.lists(
     cast=st.lists(st.sampled_from(COMMANDS), min_size=2, max_size=5),
     steps=_steps,
 )
+@example(token="pay_ok", before=[HOLD], cast=[capture(1, 3000), void(1)], steps=_OVERTAKEN)
+@example(token="pay_ok", before=_TAKEN, cast=[refund(1, 1000), refund(2, 2000), refund(4, 1)], steps=[])
 def test_no_order_and_no_crash_makes_money(
     token: str, before: list[StepCommands], cast: list[StepCommands], steps: list[tuple[int, bool]]
 ) -> None:
