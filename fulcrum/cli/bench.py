@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: Benchmarks of one part: the module that has a function of that name.
-_PARTS: dict[str, str] = {}
+_PARTS: dict[str, str] = {"payment": "fulcrum.cli.bench_payment"}
 
 
 @app.callback(invoke_without_command=True)
