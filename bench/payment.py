@@ -1,9 +1,9 @@
 """How near does the payment worker come to what the provider's latency allows?
 
 One worker process takes commands from RabbitMQ, asks a provider of a fixed latency, stores in Postgres and
-answers on Kafka, all of them real. With so many calls in progress the ceiling is calls / latency, whatever the
-worker does. The backlog is published before the worker starts, so that it is never without work; what counts is
-what it has answered between two looks at its database, so neither its start nor its end does.
+answers on Kafka, all of them real. With so many calls in progress the ceiling is calls / latency, whatever
+the worker does. The backlog is published before the worker starts, so that it is never without work; what
+counts is what it has answered between two looks at its database, so neither its start nor its end does.
 """
 
 from __future__ import annotations

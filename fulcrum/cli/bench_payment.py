@@ -16,9 +16,7 @@ _MOST = 500
 
 
 def payment(
-    calls: Annotated[
-        str, typer.Option(help="Calls in progress: one run each, comma-separated.")
-    ] = "8,16,32,64",
+    calls: Annotated[str, typer.Option(help="Calls in progress, one run each.")] = "8,16,32,64",
     latency: Annotated[str, typer.Option(help="How long the provider takes, such as 100ms.")] = "100ms",
     duration: Annotated[str, typer.Option("--for", help="How long each run counts, such as 15s.")] = "15s",
     warmup: Annotated[str, typer.Option(help="How long before a run counts anything.")] = "3s",
@@ -27,8 +25,9 @@ def payment(
 ) -> None:
     """Measure the payment worker against the ceiling of calls in progress / latency.
 
-    One worker process, RabbitMQ, Postgres and Kafka, and a provider that answers after the latency. What was
-    started is stopped, and what was named is removed at the end. Exit code 1 when anything was lost or doubled.
+    One worker process, RabbitMQ, Postgres and Kafka, and a provider that answers after the latency. What
+    was started is stopped, and what was named is removed at the end. Exit code 1 when anything was lost or
+    doubled.
     """
     from bench.alone import alone
     from bench.figures import bounded, seconds
@@ -47,7 +46,8 @@ def payment(
             raise typer.Exit(130) from None
     strain = result["strain"]
     console.print(
-        f"latency {result['latency_ms']:g} ms, {plan.duration:g} s a run, {result['conditions']['cores']} cores, "
+        f"latency {result['latency_ms']:g} ms, {plan.duration:g} s a run, "
+        f"{result['conditions']['cores']} cores, "
         f"load average {strain['before']['load_average']} to {strain['after']['load_average']}, "
         f"calibration {strain['before']['calibration_s']} s to {strain['after']['calibration_s']} s"
     )
