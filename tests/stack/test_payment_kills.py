@@ -91,6 +91,7 @@ def worker(
         **os.environ,
         **namespace,
         "FULCRUM_PARTITIONS": str(site.settings.partitions),
+        "FULCRUM_RETRY_UNIT": str(site.settings.retry_unit),
         "FULCRUM_PSP_URL": f"http://127.0.0.1:{site.psp.port}",
         "FULCRUM_HTTP_PORT": str(free_port()),
         VARIABLE: crash_at,

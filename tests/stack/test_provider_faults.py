@@ -1,4 +1,7 @@
-"""Faults of the provider at every act: one effect at most, and the right answer in the end."""
+"""Faults of the provider at every act: one effect at most, and the right answer in the end.
+
+Long, because every fault is tried at every act on the same worker and provider.
+"""
 
 from __future__ import annotations
 
