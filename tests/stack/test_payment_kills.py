@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from commandbus import broker
 from deliveries import authorize, capture, delivery, new_workflow, refund
 from eventually import eventually_async
@@ -25,6 +26,8 @@ from fulcrum.store.database import Database
 from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.workers.payment_relations import OPEN_COMMAND, PAYMENT, PAYMENTS
 from fulcrum.workers.psp_simulator import PspSimulator
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _WITHIN = 40.0
 _STATES = {"authorize": "authorized", "capture": "captured", "refund": "refunded"}
@@ -70,7 +73,7 @@ class Site:
         return [effect.kind for effect in self.psp._book.since(0, workflow)]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def site(settings: Settings, db: Database) -> AsyncIterator[Site]:
     """Everything but the worker."""
     psp = PspSimulator(settings)
