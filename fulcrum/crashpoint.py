@@ -28,6 +28,7 @@ POINTS: Mapping[str, tuple[str, str]] = {
     "table.recovered": ("agents", "the table is recovered, and no partition is released yet"),
     "decisions.stored": ("projector", "decisions are in Postgres, neither cached nor finished"),
     "command.received": ("payment", "commands were taken, and nothing was done about them"),
+    "provider.asking": ("payment", "the intent to ask the provider is stored, and it is not asked yet"),
     "provider.asked": ("payment", "the provider has answered, and nothing of it is stored"),
     "command.committed": ("inventory", "commands took effect, and are not acknowledged"),
     "outbox.sent": ("inventory", "Kafka has acknowledged outbox rows, and they are not deleted"),

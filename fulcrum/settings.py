@@ -41,6 +41,33 @@ class Settings(BaseSettings):
     )
     psp_url: str = Field("http://127.0.0.1:8090", description="Payment provider.")
     psp_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the payment provider.")
+    psp_concurrency: int = Field(
+        16,
+        ge=1,
+        le=500,
+        description="Calls of the payment provider in progress at once, per process. Commands in progress "
+        "(concurrency) should be twice as many, so that none of the calls waits for Postgres.",
+    )
+    psp_breaker_failures: int = Field(
+        10,
+        ge=1,
+        description="Calls of the payment provider that fail or are not answered, one after another, until "
+        "it is left alone; commands wait in their retry queues meanwhile.",
+    )
+    psp_breaker_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds for which the payment provider is left alone, before one call tries it again.",
+    )
+    payment_sweep_after: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds after which a payment command whose provider call has no recorded outcome is "
+        "finished by the sweeper. Keep it above the time that a living command may take.",
+    )
+    payment_sweep_interval: float = Field(
+        5.0, gt=0, description="Seconds between looks for payment commands that have no recorded outcome."
+    )
     psp_log: Path | None = Field(
         None, description="File in which the payment simulator keeps its effects; none: in memory."
     )
@@ -54,7 +81,6 @@ class Settings(BaseSettings):
     )
     partitions: int = Field(8, ge=1, description="Partitions of every topic; never changed once created.")
     replication: int = Field(1, ge=1, description="Replicas of every topic.")
-    concurrency: int = Field(16, ge=1, le=500, description="Payment commands in progress at once.")
     retry_limit: int | None = Field(
         None,
         ge=0,
@@ -74,6 +100,9 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds for which stock is held for a workflow that must confirm it; 0: until it is "
         "released. What a workflow without a confirming step reserves does not lapse.",
+    )
+    concurrency: int = Field(
+        32, ge=1, le=500, description="Payment commands in progress at once; see psp_concurrency."
     )
     retry_unit: float = Field(
         1.0, gt=0, description="Seconds that the shortest retry delay stands for; tests make it small."

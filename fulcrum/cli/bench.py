@@ -28,6 +28,7 @@ app = typer.Typer()
 #: Benchmarks of one part: the module that has a function of that name.
 _PARTS: dict[str, str] = {
     "relay": "fulcrum.cli.bench_relay",
+    "payment": "fulcrum.cli.bench_payment",
     "inventory": "fulcrum.cli.bench_inventory",
 }
 

@@ -23,7 +23,7 @@ _LAPSES_SOON = 35_000
 
 
 def provider(env: Env) -> list[Violation]:
-    """One effect per key, nothing outside a run, and it holds exactly what completed runs say it does."""
+    """One effect per key, nothing outside a run, and it has exactly what the runs say it does."""
     url = f"{env['FULCRUM_PSP_URL']}/v1/effects"
     with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:  # noqa: S310
         effects = json.load(answer)["effects"]
@@ -37,10 +37,12 @@ def effect_faults(
     """What is wrong with the provider's ``effects``, given the final ``runs`` by workflow."""
     keys: Counter[str] = Counter()
     done: dict[str, Counter[str]] = defaultdict(Counter)
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
     amounts: dict[str, tuple[int, str]] = {}
     for effect in effects:
         keys[effect["key"]] += 1
         done[effect["reference"]][effect["kind"]] += 1
+        sums[effect["reference"]][effect["kind"]] += effect["amount_minor"]
         if effect["kind"] == "authorize":
             amounts[effect["reference"]] = (effect["amount_minor"], effect["currency"])
     found = [Violation("one effect per key", key, f"{n} effects") for key, n in keys.items() if n > 1]
@@ -48,9 +50,14 @@ def effect_faults(
         Violation("the provider acts for runs only", workflow, _counted(done[workflow]))
         for workflow in sorted(done.keys() - runs.keys())
     ]
+    for workflow, money in sums.items():
+        if not money["refund"] <= money["capture"] <= money["authorize"]:
+            detail = ", ".join(f"{kind} {money[kind]}" for kind in ("authorize", "capture", "refund"))
+            found.append(Violation("the provider takes no more than it held", workflow, detail))
     for workflow, run in runs.items():
         kinds = done[workflow]
-        held = kinds["authorize"] - kinds["void"]
+        given_back = 0 < sums[workflow]["capture"] == sums[workflow]["refund"]
+        held = kinds["authorize"] - kinds["void"] - given_back
         if kinds["authorize"] > 1 or held != (1 if run["status"] == "completed" else 0):
             detail = f"{run['status']}: {_counted(kinds)}"
             found.append(Violation("the provider holds what the run says", workflow, detail))

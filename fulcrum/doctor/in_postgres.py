@@ -77,8 +77,11 @@ QUERIES: Mapping[str, str] = {
                                    coalesce(r.status, 'no run'), coalesce(p.state, 'missing'))
         FROM read_model.workflow_runs r FULL JOIN payments.payments p USING (workflow_id)
         WHERE r.status IS NULL
-           OR (r.status = 'completed' AND p.state IS DISTINCT FROM 'authorized')
-           OR (r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided'))""",
+           OR (r.status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')))
+           OR (r.status = 'completed' AND p.refunded_minor > 0)
+           OR (r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded'))""",
+    "no payment command is left open": """
+        SELECT command_id, format('%s since %s', type, begun_at) FROM payments.open_commands""",
     "payments are of the intent's amount": """
         SELECT p.workflow_id, format('asked for %s %s', p.amount_minor, p.currency)
         FROM payments.payments p JOIN intake.intents i USING (workflow_id)

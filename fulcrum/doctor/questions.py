@@ -135,8 +135,9 @@ _PAID = f"""
     SELECT workflow_id, concat(status, ', payment ', coalesce(p.state, 'missing')),
            concat('asked ', p.requested_at, ', settled ', p.settled_at)
     FROM settled LEFT JOIN payments.payments p USING (workflow_id)
-    WHERE (status = 'completed' AND p.state IS DISTINCT FROM 'authorized'
-           OR status = 'cancelled' AND p.state NOT IN ('declined', 'voided'))
+    WHERE (status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')
+                                     OR p.refunded_minor > 0)
+           OR status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded'))
       AND coalesce(greatest(p.requested_at, p.settled_at), updated_at) < {_PAST}"""
 
 _AMOUNT = f"""

@@ -144,6 +144,7 @@ def _event(run: WorkflowRun, kind: type[Event], step: Step) -> Event:
         "actor": "someone",
         "authorization_id": "a",
         "amount_minor": 1,
+        "refunded_minor": 1,
         "currency": "EUR",
         "lines": (),
         "short": (),

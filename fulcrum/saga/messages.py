@@ -128,6 +128,56 @@ class PaymentVoided(Answer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentVoidRefused(Answer):
+    """The amount was captured before, so there is no hold to give up; a refund can give it back."""
+
+    stream: ClassVar[str] = "payments"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentCaptured(Answer):
+    """The provider took ``amount_minor`` of what it held, and gave up the rest of the hold."""
+
+    stream: ClassVar[str] = "payments"
+
+    authorization_id: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentCaptureRefused(Answer):
+    """Nothing was taken under this command: by the provider's word, or because nothing is held."""
+
+    stream: ClassVar[str] = "payments"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRefunded(Answer):
+    """The provider gave ``amount_minor`` back, and ``refunded_minor`` in all until now."""
+
+    stream: ClassVar[str] = "payments"
+
+    authorization_id: str
+    amount_minor: int
+    refunded_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentRefundRefused(Answer):
+    """Nothing was given back under this command: by the provider's word, or as so much was not taken."""
+
+    stream: ClassVar[str] = "payments"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StockReserved(Answer):
     """Every line is held. ``expires_at`` None means that the hold does not lapse."""
 
@@ -256,7 +306,8 @@ class AuthorizePayment(StepCommand):
 class QueryPayment(StepCommand):
     """Ask the provider what became of a command whose answer is late.
 
-    The answer is that command's own, or ``PaymentNotFound``.
+    The answer is that command's own, or ``PaymentNotFound``. An authorization, a capture and a refund can be
+    asked about.
     """
 
     service: ClassVar[str] = "payment"
@@ -266,9 +317,32 @@ class QueryPayment(StepCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidPayment(StepCommand):
-    """Give up whatever this workflow holds at the provider, and refuse to hold more."""
+    """Give up whatever this workflow holds at the provider, and refuse to hold more.
+
+    What was captured is held no more: the answer is ``PaymentVoidRefused`` then.
+    """
 
     service: ClassVar[str] = "payment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturePayment(StepCommand):
+    """Take the amount, or a part of it, out of what this workflow holds. A hold is captured once."""
+
+    service: ClassVar[str] = "payment"
+
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundPayment(StepCommand):
+    """Give back the amount, or a part of it, out of what was captured and not refunded yet."""
+
+    service: ClassVar[str] = "payment"
+
+    amount_minor: int
+    currency: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +476,11 @@ EVENTS: tuple[type[Event], ...] = (
     PaymentDeclined,
     PaymentNotFound,
     PaymentVoided,
+    PaymentVoidRefused,
+    PaymentCaptured,
+    PaymentCaptureRefused,
+    PaymentRefunded,
+    PaymentRefundRefused,
     StockReserved,
     StockRejected,
     StockReleased,
@@ -416,6 +495,8 @@ COMMANDS: tuple[type[Command], ...] = (
     AuthorizePayment,
     QueryPayment,
     VoidPayment,
+    CapturePayment,
+    RefundPayment,
     ReserveStock,
     ReleaseStock,
     ReceiveStock,

@@ -74,6 +74,29 @@ reservations_expired = Counter(
 )
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 
+# --- the payment provider -------------------------------------------------------------------------
+
+psp_calls = Counter(
+    "fulcrum_psp_calls",
+    "Calls of the payment provider, by outcome: done, refused, unknown, unavailable, rejected, left_alone.",
+    ("call", "outcome"),
+)
+psp_seconds = Histogram(
+    "fulcrum_psp_seconds",
+    "Seconds from a call of the payment provider to its answer or its timeout.",
+    ("call",),
+    buckets=_SECONDS,
+)
+psp_calls_in_progress = Gauge("fulcrum_psp_calls_in_progress", "Calls of the payment provider under way.")
+psp_breaker_open = Gauge(
+    "fulcrum_psp_breaker_open", "1 while the payment provider is left alone, 0.5 while one call tries it."
+)
+payments_swept = Counter(
+    "fulcrum_payments_swept",
+    "Payment commands without a recorded outcome that the sweeper took up: finished, put_off, given_up.",
+    ("type", "outcome"),
+)
+
 # --- outbox ---------------------------------------------------------------------------------------
 
 outbox_sent = Counter("fulcrum_outbox_sent", "Outbox rows that Kafka acknowledged.", ("service",))

@@ -8,22 +8,26 @@ from typing import Any
 from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
+    CapturePayment,
     Command,
     ConfirmStock,
     HoldStock,
     QueryPayment,
     ReceiveStock,
+    RefundPayment,
     ReleaseStock,
     ReserveStock,
     VoidPayment,
 )
-from fulcrum.workers import payment
+from fulcrum.workers import payment, payment_capture
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
 PAYMENT_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     AuthorizePayment: payment.authorize_payment,
+    CapturePayment: payment_capture.capture_payment,
     QueryPayment: payment.query_payment,
+    RefundPayment: payment_capture.refund_payment,
     VoidPayment: payment.void_payment,
 }
 #: (stockroom, command) -> answer, or None when nobody waits for one

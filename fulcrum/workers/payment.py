@@ -8,30 +8,31 @@ leaves a row that says what may have been asked. Two rules keep the money right:
 * once a void has begun, a hold that arrives late is given up and never accepted.
 
 A query makes nothing happen at the provider. When it learns an outcome, it answers in the name of the
-authorization, whose copies then only repeat that answer.
+command that it asks about, whose copies then only repeat that answer. Captures and refunds are decided in
+``payment_capture``.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, assert_never
 from uuid import UUID, uuid5
 
 from fulcrum.errors import Rejected, Retryable
-from fulcrum.saga import identity
-from fulcrum.saga.messages import (
-    Answer,
-    AuthorizePayment,
-    PaymentAuthorized,
-    PaymentDeclined,
-    PaymentNotFound,
-    PaymentVoided,
-    QueryPayment,
-    StepCommand,
-    VoidPayment,
+from fulcrum.saga.messages import AuthorizePayment, QueryPayment, VoidPayment
+from fulcrum.workers.payment_answers import (
+    authorized,
+    declined,
+    never_asked,
+    not_found,
+    told,
+    told_so_far,
+    void_refused,
+    voided,
 )
+from fulcrum.workers.payment_capture import query_money
 from fulcrum.workers.payment_moves import (
+    TAKEN,
     Authorize,
     Authorized,
     Begun,
@@ -42,7 +43,6 @@ from fulcrum.workers.payment_moves import (
     Outcome,
     Payment,
     Repeat,
-    Reply,
     State,
     Unheard,
     Void,
@@ -61,7 +61,7 @@ def authorize_payment(
     attempt is open, Rejected when the workflow already holds another amount.
     """
     if payment is None or payment.state == State.NOT_ASKED:
-        return _asked_for(command, _told_so_far(payment), now), _hold(command, learned)
+        return _asked_for(command, told_so_far(payment), now), _hold(command, learned)
     own = payment.authorize_key == command.command_id
     newer = command.attempt > payment.attempt
     match payment.state:
@@ -71,6 +71,10 @@ def authorize_payment(
             return _learned(payment, command.command_id, learned, now)
         case State.AUTHORIZED | State.DECLINED if own:
             return payment, Repeat()
+        case State.CAPTURING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
+            return payment, Repeat()
+        case State.CAPTURING if newer:
+            raise Retryable("the capture of this payment has no outcome yet")
         case State.AUTHORIZING if newer:
             raise Retryable(f"attempt {payment.attempt} of this payment has no outcome yet")
         case State.DECLINED if newer:
@@ -83,38 +87,51 @@ def authorize_payment(
 def void_payment(
     payment: Payment | None, command: VoidPayment, learned: Learned, now: datetime
 ) -> tuple[Payment, Move]:
-    """Give up what is held, whatever that is, and leave a fence against what is still on its way."""
+    """Give up what is held, whatever that is, and leave a fence against what is still on its way.
+
+    What was captured is held no more: that is refused. Raises Retryable while a capture is open, for only its
+    outcome tells whether there is a hold.
+    """
     if payment is None or payment.state == State.NOT_ASKED:
-        return _given_up(_no_authorization(command, State.VOIDING, payment, now), command, now)
+        return _given_up(never_asked(command, State.VOIDING, payment, now), command, now)
     match payment.state:
         case State.DECLINED:
             return _given_up(payment, command, now)
         case State.VOIDED if payment.void_key == command.command_id:
             return payment, Repeat()
         case State.VOIDED:
-            return _told(payment, _voided(payment, command, now))
+            return told(payment, voided(payment, command.command_id, now))
+        case State.CAPTURING:
+            raise Retryable("the capture of this payment has no outcome yet")
+        case State.CAPTURED | State.REFUNDING | State.REFUNDED:
+            return told(payment, void_refused(payment, command.command_id, "captured", now))
     return _voiding(replace(payment, state=State.VOIDING, void_key=command.command_id), command, learned, now)
 
 
 def query_payment(
     payment: Payment | None, command: QueryPayment, learned: Learned, now: datetime
 ) -> tuple[Payment, Move]:
-    """Say what became of the authorization that is asked about, or that nobody has heard of it.
+    """Say what became of the command that is asked about, or that nobody has heard of it.
 
-    Not heard of leaves the authorization open: the command, or a copy that waits for its retry, may still
+    Not heard of leaves that command open: it, or a copy that waits for its retry, may still
     be carried out. Behind a void it holds nothing either, and its own copies are told so.
     """
     if payment is None:
-        return _not_found(_no_authorization(command, State.NOT_ASKED, None, now), command, now)
+        return not_found(never_asked(command, State.NOT_ASKED, None, now), command, now)
+    found = query_money(payment, command, learned, now)
+    if found is not None:
+        return found
     own = payment.authorize_key == command.asked_command_id
     match payment.state:
         case State.AUTHORIZED | State.DECLINED if own:
+            return payment, Repeat()
+        case State.CAPTURING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
             return payment, Repeat()
         case State.AUTHORIZING if own and isinstance(learned, Begun):
             return payment, LookUp(command.asked_command_id)
         case State.AUTHORIZING if own and not isinstance(learned, Begun | Unheard):
             return _learned(payment, command.asked_command_id, learned, now)
-    return _not_found(payment, command, now)
+    return not_found(payment, command, now)
 
 
 # --- authorizing ----------------------------------------------------------------------------------
@@ -142,14 +159,11 @@ def _learned(payment: Payment, key: str, learned: Outcome, now: datetime) -> tup
     match learned:
         case Authorized():
             held = replace(_holding(payment, learned), state=State.AUTHORIZED, settled_at=now)
-            return _told(held, _authorized(held, key, now))
+            return told(held, authorized(held, key, now))
         case Declined(code):
-            declined = replace(payment, state=State.DECLINED, decline_reason=code, settled_at=now)
-            return _told(declined, _declined(declined, key, code, now))
-        case Voided():
-            raise Rejected("the provider voided this authorization although nobody here asked for it")
-        case _:
-            assert_never(learned)
+            refused = replace(payment, state=State.DECLINED, decline_reason=code, settled_at=now)
+            return told(refused, declined(refused, key, code, now))
+    raise Rejected(f"the provider did to this authorization what nobody here asked for: {learned}")
 
 
 def _holding(payment: Payment, held: Authorized) -> Payment:
@@ -160,21 +174,25 @@ def _already_held(payment: Payment, command: AuthorizePayment, now: datetime) ->
     wanted, held = (command.amount_minor, command.currency), (payment.amount_minor, payment.currency)
     if wanted != held:
         raise Rejected(f"amount_minor, currency {wanted}: this workflow already holds {held}; void it first")
-    return _told(payment, _authorized(payment, command.command_id, now))
+    return told(payment, authorized(payment, command.command_id, now))
 
 
 def _too_late(
     payment: Payment, command: AuthorizePayment, learned: Learned, now: datetime
 ) -> tuple[Payment, Move]:
-    """A void or a newer attempt came first: leave nothing held under this command's key, and decline."""
+    """A void, a newer attempt or the capture came first: leave nothing held under this key, and decline."""
     if learned is Begun.AGAIN:
         return payment, LookUp(command.command_id)
     if isinstance(learned, Authorized) and learned.authorization_id != payment.authorization_id:
         key = str(uuid5(UUID(command.command_id), "give up"))
         return payment, Void(learned.authorization_id, key)
     # When the payment knows the authorization, the void that made the fence gives it up.
-    fenced = payment.state in (State.VOIDING, State.VOIDED)
-    return _told(payment, _declined(payment, command.command_id, "fenced" if fenced else "superseded", now))
+    reason = "superseded"
+    if payment.state in (State.VOIDING, State.VOIDED):
+        reason = "fenced"
+    elif payment.state in TAKEN and command.attempt > payment.attempt:
+        reason = "captured"
+    return told(payment, declined(payment, command.command_id, reason, now))
 
 
 # --- voiding --------------------------------------------------------------------------------------
@@ -207,62 +225,5 @@ def _voiding_unknown(
 
 
 def _given_up(payment: Payment, command: VoidPayment, now: datetime) -> tuple[Payment, Move]:
-    voided = replace(payment, state=State.VOIDED, void_key=command.command_id, settled_at=now)
-    return _told(voided, _voided(voided, command, now))
-
-
-# --- before any authorization ---------------------------------------------------------------------
-
-
-def _told_so_far(payment: Payment | None) -> int:
-    return 0 if payment is None else payment.sequence
-
-
-def _no_authorization(command: StepCommand, state: State, payment: Payment | None, now: datetime) -> Payment:
-    return Payment(
-        workflow_id=command.workflow_id, state=state, sequence=_told_so_far(payment), requested_at=now
-    )
-
-
-# --- answers --------------------------------------------------------------------------------------
-
-
-def _told(payment: Payment, event: Answer) -> tuple[Payment, Move]:
-    return replace(payment, sequence=event.sequence), Reply(event)
-
-
-def _authorized(payment: Payment, key: str, now: datetime) -> PaymentAuthorized:
-    assert payment.authorization_id is not None
-    assert payment.amount_minor is not None
-    assert payment.currency is not None
-    return PaymentAuthorized(
-        **_common(payment, key, PaymentAuthorized, now),
-        authorization_id=payment.authorization_id,
-        amount_minor=payment.amount_minor,
-        currency=payment.currency,
-        expires_at=payment.expires_at,
-    )
-
-
-def _declined(payment: Payment, key: str, reason: str, now: datetime) -> PaymentDeclined:
-    return PaymentDeclined(**_common(payment, key, PaymentDeclined, now), reason=reason)
-
-
-def _voided(payment: Payment, command: VoidPayment, now: datetime) -> PaymentVoided:
-    common = _common(payment, command.command_id, PaymentVoided, now)
-    return PaymentVoided(**common, authorization_id=payment.authorization_id)
-
-
-def _not_found(payment: Payment, command: QueryPayment, now: datetime) -> tuple[Payment, Move]:
-    common = _common(payment, command.command_id, PaymentNotFound, now)
-    return _told(payment, PaymentNotFound(**common, asked_command_id=command.asked_command_id))
-
-
-def _common(payment: Payment, command_id: str, event: type[Answer], now: datetime) -> dict[str, Any]:
-    return {
-        "event_id": identity.event_id(command_id, event.__name__),
-        "workflow_id": payment.workflow_id,
-        "sequence": payment.sequence + 1,
-        "occurred_at": now,
-        "command_id": command_id,
-    }
+    given_up = replace(payment, state=State.VOIDED, void_key=command.command_id, settled_at=now)
+    return told(given_up, voided(given_up, command.command_id, now))

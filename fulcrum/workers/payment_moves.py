@@ -14,10 +14,18 @@ class State(StrEnum):
 
     NOT_ASKED = "not_asked"  #: only a query came; an authorization or a void moves it
     AUTHORIZING = "authorizing"  #: the provider may hold the amount; its answer or a void moves it
-    AUTHORIZED = "authorized"  #: the provider holds the amount; a void moves it
+    AUTHORIZED = "authorized"  #: the provider holds the amount; a void or a capture moves it
     DECLINED = "declined"  #: nothing is held; a new attempt or a void moves it
     VOIDING = "voiding"  #: what may be held is being given up; the provider's answer moves it
     VOIDED = "voided"  #: final: nothing is held, and nothing will be
+    CAPTURING = "capturing"  #: the provider may have taken the amount; its answer moves it
+    CAPTURED = "captured"  #: the provider took the amount; a refund moves it
+    REFUNDING = "refunding"  #: the provider may have given the amount back; its answer moves it
+    REFUNDED = "refunded"  #: final: all that was taken was given back
+
+
+#: The amount was taken, so that there is no hold any more.
+TAKEN = frozenset({State.CAPTURED, State.REFUNDING, State.REFUNDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +34,8 @@ class Payment:
 
     ``authorize_key`` is None while no authorization came, and on a fence: a void that came before any.
     ``expires_at`` is when the provider's hold lapses; None when it does not, or when there is none.
+    ``capture_key`` and ``refund_key`` name the latest capture and refund that the provider was asked for, and
+    ``asked_minor`` is the amount of the one that has no outcome yet.
     """
 
     workflow_id: str
@@ -41,6 +51,11 @@ class Payment:
     void_key: str | None = None
     settled_at: datetime | None = None
     expires_at: datetime | None = None
+    capture_key: str | None = None
+    refund_key: str | None = None
+    asked_minor: int | None = None
+    captured_minor: int = 0
+    refunded_minor: int = 0
 
 
 # --- what was learned -----------------------------------------------------------------------------
@@ -76,13 +91,43 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class Captured:
+    """The provider took ``amount_minor`` of what it held under ``authorization_id``."""
+
+    authorization_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRefused:
+    """The provider takes nothing under this key, now or later; ``code`` says why."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """The provider gave ``amount_minor`` back of what it took under ``authorization_id``."""
+
+    authorization_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRefused:
+    """The provider gives nothing back under this key, now or later; ``code`` says why."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unheard:
     """The provider was never asked anything under ``key``."""
 
     key: str
 
 
-Outcome = Authorized | Declined | Voided
+Outcome = Authorized | Declined | Voided | Captured | CaptureRefused | Refunded | RefundRefused
 Learned = Begun | Outcome | Unheard
 
 
@@ -110,6 +155,24 @@ class Void:
 
 
 @dataclass(frozen=True, slots=True)
+class Capture:
+    """Ask the provider to take ``amount_minor`` of ``authorization_id``."""
+
+    authorization_id: str
+    amount_minor: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Ask the provider to give ``amount_minor`` back of what it took of ``authorization_id``."""
+
+    authorization_id: str
+    amount_minor: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The command is carried out: this event says so."""
 
@@ -121,5 +184,5 @@ class Repeat:
     """The command, or the one it asks about, was answered meanwhile: emit that answer again."""
 
 
-Ask = LookUp | Authorize | Void
+Ask = LookUp | Authorize | Void | Capture | Refund
 Move = Ask | Reply | Repeat

@@ -1,12 +1,15 @@
 """A payment command from inbox to answer: each move is decided and stored, and only then performed.
 
 The provider is never asked inside a transaction. A crash between two moves leaves a row that says what may
-have been asked; the command is delivered again, and the first move is then to look that up.
+have been asked, and the command among the open ones. It is delivered again, or taken up by the sweeper, and
+the first move is then to look that up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -25,15 +28,18 @@ from fulcrum.store.relations import uuid_column
 from fulcrum.telemetry.metrics import commands_duplicate
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.topics import Topics
+from fulcrum.workers import open_commands
 from fulcrum.workers.answers import answer_row, inbox_key
 from fulcrum.workers.handlers import PAYMENT_HANDLERS
 from fulcrum.workers.payment_moves import (
     Ask,
     Authorize,
     Begun,
+    Capture,
     Learned,
     LookUp,
     Payment,
+    Refund,
     Reply,
     Unheard,
     Void,
@@ -79,23 +85,34 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What is stored, emitted and asked next. ``answers``: the commands whose first answer is emitted."""
+    """What is stored, emitted and asked next. ``answers``: the commands whose first answer is emitted.
+
+    ``opens`` is set when the command's first call follows.
+    """
 
     command: StepCommand
     payment: Payment | None = None
     ask: Ask | None = None
     emitted: Sequence[OutboxRow] = ()
     answers: Collection[str] = ()
+    opens: Delivery | None = None
 
 
 class PaymentWorker:
-    """Carries out payment commands. Those that come side by side share their transactions."""
+    """Carries out payment commands. Those that come side by side share their transactions.
 
-    def __init__(self, db: Database, codec: Codec, topics: Topics, provider: Provider) -> None:
+    A command that is open for ``sweep_after`` seconds may be taken up by the sweeper.
+    """
+
+    def __init__(
+        self, db: Database, codec: Codec, topics: Topics, provider: Provider, sweep_after: float = 30.0
+    ) -> None:
         self._db = db
         self._codec = codec
         self._topics = topics
         self._provider = provider
+        self._sweep_after = sweep_after
+        self._in_hand: Counter[str] = Counter()
         self._turns = Turns()
         self._next_ask = Together(self._next_asks, _TOGETHER, _AT_ONCE)
 
@@ -108,12 +125,28 @@ class PaymentWorker:
         for delivery in batch:
             command = delivery.command
             assert isinstance(command, StepCommand)
-            async with self._turns.of(command.workflow_id):
-                ask = await self._next_ask(_Case(delivery, command))
-                while ask is not None:
-                    learned = await self._perform(ask, command)
-                    crashpoint.reached("provider.asked")
-                    ask = await self._next_ask(_Case(delivery, command, learned))
+            with self._held(command.command_id):
+                async with self._turns.of(command.workflow_id):
+                    ask = await self._next_ask(_Case(delivery, command))
+                    while ask is not None:
+                        crashpoint.reached("provider.asking")
+                        learned = await self._perform(ask, command)
+                        crashpoint.reached("provider.asked")
+                        ask = await self._next_ask(_Case(delivery, command, learned))
+
+    def in_hand(self, command_id: str) -> bool:
+        """Whether the command is being carried out here."""
+        return command_id in self._in_hand
+
+    @contextmanager
+    def _held(self, command_id: str) -> Iterator[None]:
+        self._in_hand[command_id] += 1
+        try:
+            yield
+        finally:
+            self._in_hand[command_id] -= 1
+            if not self._in_hand[command_id]:
+                del self._in_hand[command_id]
 
     async def _next_asks(self, cases: Sequence[_Case]) -> list[Ask | None]:
         """What to ask of the provider next, for each case; None when its command is answered.
@@ -134,6 +167,9 @@ class PaymentWorker:
             _save(tx, known, [step.payment for step in steps if step.payment is not None])
             answers = {answered: step.emitted for step in steps for answered in step.answers}
             await inbox.record(tx, PAYMENTS, SERVICE, answers)
+            opened = [step.opens for step in steps if step.opens is not None]
+            open_commands.note(tx, opened, self._sweep_after)
+            open_commands.close(tx, _closed(cases, steps, stored))
             await outbox.add(tx, PAYMENTS, [row for step in steps for row in step.emitted])
             for step in steps:
                 if step.emitted and not step.answers:
@@ -155,8 +191,9 @@ class PaymentWorker:
         learned = case.learned or (Begun.AGAIN if command.command_id in stored else Begun.FRESH)
         payment, move = PAYMENT_HANDLERS[type(command)](known, command, learned, datetime.now(UTC))
         changed = None if payment == known else payment
-        if isinstance(move, LookUp | Authorize | Void):
-            return _Step(command, changed, ask=move)
+        if isinstance(move, LookUp | Authorize | Void | Capture | Refund):
+            opens = case.delivery if learned is Begun.FRESH else None
+            return _Step(command, changed, ask=move, opens=opens)
         answer = stored.get(command.command_id)
         if answer is not None:
             return _Step(command, emitted=answer)
@@ -175,6 +212,10 @@ class PaymentWorker:
                 return await self._provider.outcome_of(key) or Unheard(key)
             case Void(authorization_id, key):
                 return await self._provider.void(authorization_id, key)
+            case Capture(authorization_id, amount_minor, key):
+                return await self._provider.capture(authorization_id, amount_minor, key)
+            case Refund(authorization_id, amount_minor, key):
+                return await self._provider.refund(authorization_id, amount_minor, key)
             case Authorize():
                 assert isinstance(command, AuthorizePayment)
                 return await self._provider.authorize(
@@ -184,6 +225,21 @@ class PaymentWorker:
                     command.payment_method,
                     command.workflow_id,
                 )
+
+
+def _closed(
+    cases: Sequence[_Case], steps: Sequence[_Step], stored: Mapping[str, Sequence[OutboxRow] | None]
+) -> list[str]:
+    """The commands that are answered, out of those that may be open: all but the new ones."""
+    closed = set()
+    for case, step in zip(cases, steps, strict=True):
+        if step.ask is not None:
+            continue
+        own = case.command.command_id
+        if case.learned is not None or own in stored:
+            closed.add(own)
+        closed |= set(step.answers) - {own}
+    return sorted(closed)
 
 
 def _save(tx: Transaction, known: Mapping[str, Payment], changed: Sequence[Payment]) -> None:

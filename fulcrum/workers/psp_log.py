@@ -11,7 +11,7 @@ from typing import BinaryIO
 import structlog
 
 from fulcrum.errors import Misconfigured
-from fulcrum.workers.psp_behaviour import Effect
+from fulcrum.workers.psp_book import Effect
 
 log = structlog.get_logger()
 

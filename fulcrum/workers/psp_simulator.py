@@ -5,12 +5,14 @@
     POST /v1/authorizations                 Idempotency-Key; {amount_minor, currency, token, reference}
                                             201 {authorization_id, status, expires_at?} | 402 {code}
     POST /v1/authorizations/{id}/void       Idempotency-Key; 200 | 404 | 409
-    POST /v1/authorizations/{id}/capture    Idempotency-Key; 200 | 404 | 409
+    POST /v1/authorizations/{id}/capture    Idempotency-Key; {amount_minor?}; 200 | 202 | 402 {code} | 404
+    POST /v1/authorizations/{id}/refund     the same; 202: accepted, look up what becomes of it
     GET  /v1/operations/{idempotency_key}   what happened under a key: 200 | 404 | 409 still at it
     GET  /v1/effects?reference=&since=      what really happened, one entry an effect, after number `since`
 
-The same key gets the same answer and no second effect. How many requests of a key a test token has seen
-is no effect: a restart counts them anew.
+Without ``amount_minor`` the whole of the authorization is captured or refunded. The same key gets the
+same answer and no second effect. How many requests of a key a test token has seen is no effect: a restart
+counts them anew.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -28,24 +31,23 @@ from aiohttp import web
 from fulcrum.errors import Misconfigured
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
-from fulcrum.workers.psp_behaviour import (
+from fulcrum.workers.psp_book import (
     Book,
     Effect,
     KeyReused,
     NoSuchAuthorization,
-    Reaction,
     Request,
     WrongState,
-    authorization_body,
-    reaction,
+    operation_body,
 )
 from fulcrum.workers.psp_log import EffectLog
+from fulcrum.workers.psp_tokens import Reaction, reaction
 
 DEFAULT_PORT = 8090
 
 log = structlog.get_logger()
 
-_Change = Callable[[str, str, datetime], tuple[Effect, bool]]
+_Act = Callable[[], tuple[Effect, bool]]
 
 
 class PspSimulator:
@@ -57,6 +59,7 @@ class PspSimulator:
         self._book = Book()
         self._requests: Counter[str] = Counter()
         self._at_it: Counter[str] = Counter()
+        self._later: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -81,8 +84,10 @@ class PspSimulator:
         log.info("psp.listening", host=host, port=self.port, effects=len(effects))
 
     async def stop(self) -> None:
-        """Close the port and the log. Idempotent."""
+        """Close the port and the log; what was accepted and not done is forgotten. Idempotent."""
         self._stopping.set()
+        for task in self._later:
+            task.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -95,6 +100,7 @@ class PspSimulator:
                 web.post("/v1/authorizations", self._authorize),
                 web.post("/v1/authorizations/{id}/void", self._void),
                 web.post("/v1/authorizations/{id}/capture", self._capture),
+                web.post("/v1/authorizations/{id}/refund", self._refund),
                 web.get("/v1/operations/{key}", self._operation),
                 web.get("/v1/effects", self._effects),
             ]
@@ -106,45 +112,82 @@ class PspSimulator:
 
     async def _authorize(self, request: web.Request) -> web.StreamResponse:
         key, wanted = _key(request), await _wanted(request)
-        if self._book.operation(key) is None:
-            reacts = await self._react(key, wanted)
-            if not reacts.answer:
-                return await self._never_answer(request)
-            if not reacts.act:
-                return _problem(503, "temporarily_unavailable")
-        return self._answer(lambda: self._book.authorize(key, wanted, datetime.now(UTC)), 201)
+        return await self._by_script(
+            request,
+            reaction(wanted.token, self._count(key)),
+            lambda: self._book.authorize(key, wanted, datetime.now(UTC)),
+            201,
+        )
 
-    async def _react(self, key: str, wanted: Request) -> Reaction:
-        """Do what the token says about this request of ``key``; two at once still have one effect."""
-        self._requests[key] += 1
-        reacts = reaction(wanted.token, self._requests[key])
+    async def _void(self, request: web.Request) -> web.Response:
+        key, held = _key(request), request.match_info["id"]
+        return self._answer(lambda: self._book.void(key, held, datetime.now(UTC)), 200)
+
+    async def _capture(self, request: web.Request) -> web.StreamResponse:
+        return await self._move(request, "capture")
+
+    async def _refund(self, request: web.Request) -> web.StreamResponse:
+        return await self._move(request, "refund")
+
+    async def _move(self, request: web.Request, act: str) -> web.StreamResponse:
+        """Capture or refund, as the token of the authorization says."""
+        key, held = _key(request), request.match_info["id"]
+        try:
+            made = self._book.authorization(held)
+        except NoSuchAuthorization:
+            return _problem(404, "no_such_authorization")
+        amount_minor = await _amount(request, made.amount_minor)
+        move = self._book.capture if act == "capture" else self._book.refund
+        return await self._by_script(
+            request,
+            reaction(made.token, self._count(key), act),
+            lambda: move(key, held, amount_minor, datetime.now(UTC)),
+            200,
+        )
+
+    def _count(self, key: str) -> int:
+        """Which request of ``key`` this is, from 1; what has happened already is not counted."""
+        if self._book.operation(key) is None:
+            self._requests[key] += 1
+        return self._requests[key]
+
+    async def _by_script(
+        self, request: web.Request, reacts: Reaction, act: _Act, status: int
+    ) -> web.StreamResponse:
+        """Do what the token says about this request; two at once under one key still have one effect."""
+        key = _key(request)
+        if self._book.operation(key) is not None:
+            return self._answer(act, status)
+        if reacts.accepted:
+            if key not in self._at_it:
+                task = asyncio.create_task(self._at(key, reacts.delay, act))
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
+            return web.json_response({"status": "pending"}, status=202)
+        if reacts.act:
+            await self._at(key, reacts.delay, act)
+        if not reacts.answer:
+            return await self._never_answer(request)
+        return self._answer(act, status) if reacts.act else _problem(503, "temporarily_unavailable")
+
+    async def _at(self, key: str, delay: float, act: _Act) -> None:
+        """Be at it under ``key`` for so long, and then act."""
         self._at_it[key] += 1
         try:
-            if reacts.delay:
-                await asyncio.sleep(reacts.delay)
-            if reacts.act:
-                self._keep(*self._book.authorize(key, wanted, datetime.now(UTC)))
+            if delay:
+                await asyncio.sleep(delay)
+            with suppress(KeyReused):  # whoever reused it is told so when it is answered
+                self._keep(*act())
         finally:
             self._at_it[key] -= 1
             if not self._at_it[key]:
                 del self._at_it[key]
-        return reacts
-
-    async def _void(self, request: web.Request) -> web.Response:
-        return self._change(request, self._book.void)
-
-    async def _capture(self, request: web.Request) -> web.Response:
-        return self._change(request, self._book.capture)
-
-    def _change(self, request: web.Request, change: _Change) -> web.Response:
-        key = _key(request)
-        return self._answer(lambda: change(key, request.match_info["id"], datetime.now(UTC)), 200)
 
     async def _operation(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
         effect = self._book.operation(key)
         if effect is not None:
-            return web.json_response(authorization_body(effect))
+            return web.json_response(operation_body(effect))
         if key in self._at_it:
             return _problem(409, "operation_in_progress")
         return _problem(404, "no_such_operation")
@@ -158,7 +201,7 @@ class PspSimulator:
 
     # --- answers ----------------------------------------------------------------------------------
 
-    def _answer(self, act: Callable[[], tuple[Effect, bool]], status: int) -> web.Response:
+    def _answer(self, act: _Act, status: int) -> web.Response:
         try:
             effect, new = act()
         except KeyReused:
@@ -168,7 +211,7 @@ class PspSimulator:
         except WrongState as error:
             return _problem(409, "wrong_state", str(error))
         self._keep(effect, new)
-        return web.json_response(authorization_body(effect), status=402 if effect.code else status)
+        return web.json_response(operation_body(effect), status=402 if effect.code else status)
 
     def _keep(self, effect: Effect, new: bool) -> None:
         if new:
@@ -193,13 +236,27 @@ def _key(request: web.Request) -> str:
     return key
 
 
-async def _wanted(request: web.Request) -> Request:
+async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body: Any = await request.json()
     except ValueError:
         body = None
     if not isinstance(body, dict):
         raise _bad_request("the body must be a JSON object")
+    return body
+
+
+async def _amount(request: web.Request, whole: int) -> int:
+    """The amount to capture or refund; ``whole`` when none is given."""
+    body = await _body(request) if request.can_read_body else {}
+    amount = body.get("amount_minor", whole)
+    if type(amount) is not int or amount < 1:
+        raise _bad_request(f"amount_minor: {amount!r} is no whole number above 0")
+    return amount
+
+
+async def _wanted(request: web.Request) -> Request:
+    body = await _body(request)
     for name, kind in (("amount_minor", int), ("currency", str), ("token", str), ("reference", str)):
         if type(body.get(name)) is not kind or body[name] == "":
             raise _bad_request(f"{name}: {body.get(name)!r} is no {kind.__name__}, or empty")

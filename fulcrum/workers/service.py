@@ -30,6 +30,7 @@ from fulcrum.wire.topics import Topics
 from fulcrum.workers.inventory import InventoryWorker
 from fulcrum.workers.inventory_relations import INVENTORY
 from fulcrum.workers.payment_relations import PAYMENTS
+from fulcrum.workers.payment_sweeper import PaymentSweeper
 from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
@@ -38,8 +39,8 @@ from fulcrum.workers.stock_sweeper import StockSweeper
 log = structlog.get_logger()
 
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
-#: Connections beyond one a batch in progress: those of the relay, the parker, a sweeper, the log of attempts and
-#: what asks whether Postgres is back.
+#: Connections beyond one a batch in progress: those of the relay, the parker, the sweeper, the log of
+#: attempts, and what asks whether Postgres is back.
 _SPARE_CONNECTIONS = 6
 #: Seconds that the last answers may take to reach Kafka when the process stops; the next one sends the rest.
 _FLUSH_WITHIN = 3.0
@@ -48,7 +49,8 @@ _FLUSH_LOOK = 0.02
 _Result = TypeVar("_Result")
 
 Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
-Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+#: Finishes what its commands left open, until the service stops.
+Sweep = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
 async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
@@ -57,26 +59,24 @@ async def serve_payment(settings: Settings, stop: asyncio.Event) -> None:
         provider = Provider(settings)
         opened.push_async_callback(provider.close)
 
-        def handler(db: Database, codec: Codec) -> Handle:
-            return PaymentWorker(db, codec, Topics(settings.namespace), provider).handle
+        def work(db: Database, codec: Codec) -> tuple[Handle, Sweep]:
+            topics, sweep_after = Topics(settings.namespace), settings.payment_sweep_after
+            worker = PaymentWorker(db, codec, topics, provider, sweep_after)
+            return worker.handle, PaymentSweeper(db, codec, worker, provider, settings).run
 
-        await _serve(settings, stop, "payment", PAYMENTS, PAYMENT_PORT, 1, settings.concurrency, handler)
+        await _serve(settings, stop, "payment", PAYMENTS, PAYMENT_PORT, 1, settings.concurrency, work)
 
 
 async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
     """Carry out inventory commands until ``stop`` is set."""
-
     topics = Topics(settings.namespace)
     ttl = timedelta(seconds=settings.reservation_ttl) if settings.reservation_ttl else None
 
-    def handler(db: Database, codec: Codec) -> Handle:
-        return InventoryWorker(db, codec, topics, ttl).handle
-
-    def sweeper(db: Database, codec: Codec) -> Run:
-        return StockSweeper(db, codec, topics).run
+    def work(db: Database, codec: Codec) -> tuple[Handle, Sweep]:
+        return InventoryWorker(db, codec, topics, ttl).handle, StockSweeper(db, codec, topics).run
 
     size, at_once = settings.batch_size, settings.inventory_batches
-    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, handler, sweeper)
+    await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, work)
 
 
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
@@ -95,8 +95,7 @@ async def _serve(
     port: int,
     batch_size: int,
     concurrency: int,
-    handler: Callable[[Database, Codec], Handle],
-    sweeper: Callable[[Database, Codec], Run] | None = None,
+    work: Callable[[Database, Codec], tuple[Handle, Sweep]],
 ) -> None:
     parts: dict[str, CommandConsumer | Parker | Relay] = {}
     health = HealthServer(
@@ -115,15 +114,13 @@ async def _serve(
         async def send(rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
             return await producer.send_batch([_record(row) for row in rows], may_send)
 
-        consumer = CommandConsumer(
-            settings, service, codec.read, handler(db, codec), batch_size, concurrency, db=db
-        )
+        handle, sweep = work(db, codec)
+        consumer = CommandConsumer(settings, service, codec.read, handle, batch_size, concurrency, db=db)
         parker = Parker(db, settings, service, codec.read)
         relay = Relay(db, relations, settings, owner=service, send=send)
         parts.update(commands=consumer, parking=parker, relay=relay)
         log.info("service.started", service=service)
-        others = [parker.run, *([sweeper(db, codec)] if sweeper else ())]
-        await _run(stop, consumer, others, relay, lambda: _flush(db, relations, relay))
+        await _run(stop, consumer, (parker.run, sweep), relay, lambda: _flush(db, relations, relay))
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, _Result]) -> _Result | None:
@@ -154,7 +151,7 @@ async def _open(
 async def _run(
     stop: asyncio.Event,
     consumer: CommandConsumer,
-    others: Sequence[Run],
+    beside: Sequence[Sweep],
     relay: Relay,
     flush: Callable[[], Awaitable[None]],
 ) -> None:
@@ -169,9 +166,9 @@ async def _run(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(consume())
-            for run in others:
-                group.create_task(run(stop))
             group.create_task(relay.run(done))
+            for each in beside:
+                group.create_task(each(stop))
     except ExceptionGroup as failed:
         # Whoever reads the last line of the log should read the cause and not a tree.
         raise failed.exceptions[0] from None

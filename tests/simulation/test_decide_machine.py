@@ -50,6 +50,7 @@ def make(kind: type[Event], **given: Any) -> Event:
         "occurred_at": START,
         "authorization_id": "auth-1",
         "amount_minor": 1,
+        "refunded_minor": 1,
         "currency": "EUR",
         "reason": "r",
         "actor": "a",

@@ -14,12 +14,14 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    CapturePayment,
     Command,
     ConfirmStock,
     HoldStock,
     Line,
     QueryPayment,
     ReceiveStock,
+    RefundPayment,
     ReleaseStock,
     ReserveStock,
     VoidPayment,
@@ -84,6 +86,31 @@ def query(workflow: str, attempt: int = 1, number: int = 1) -> QueryPayment:
 def void(workflow: str, attempt: int = 1) -> VoidPayment:
     """Give the amount up."""
     return VoidPayment(**_step(workflow, "authorize_payment", "VoidPayment", attempt))
+
+
+def capture(workflow: str, amount_minor: int = 4200, attempt: int = 1) -> CapturePayment:
+    """Take an amount."""
+    return CapturePayment(
+        **_step(workflow, "capture_payment", "CapturePayment", attempt),
+        amount_minor=amount_minor,
+        currency="EUR",
+    )
+
+
+def refund(workflow: str, amount_minor: int = 4200, attempt: int = 1) -> RefundPayment:
+    """Give an amount back."""
+    return RefundPayment(
+        **_step(workflow, "refund_payment", "RefundPayment", attempt),
+        amount_minor=amount_minor,
+        currency="EUR",
+    )
+
+
+def ask_about(command: AuthorizePayment | CapturePayment | RefundPayment, number: int = 1) -> QueryPayment:
+    """Ask what became of a command."""
+    common = _step(command.workflow_id, command.step, "QueryPayment", command.attempt)
+    asked = command.command_id
+    return QueryPayment(**{**common, "command_id": identity.query_id(asked, number)}, asked_command_id=asked)
 
 
 def reserve(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> ReserveStock:

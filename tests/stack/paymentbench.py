@@ -16,8 +16,18 @@ from fulcrum.saga.messages import Answer, StepCommand
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.wire.topics import Topics
-from fulcrum.workers.payment_moves import Authorized, Declined, Outcome, Voided
-from fulcrum.workers.payment_relations import PAYMENT, PAYMENTS
+from fulcrum.workers.payment_moves import (
+    Authorized,
+    Captured,
+    CaptureRefused,
+    Declined,
+    Outcome,
+    Refunded,
+    RefundRefused,
+    Voided,
+)
+from fulcrum.workers.payment_relations import OPEN_COMMAND, PAYMENT, PAYMENTS
+from fulcrum.workers.payment_sweeper import PaymentSweeper
 from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
@@ -33,7 +43,8 @@ class Died(Exception):
 class Faulty(Provider):
     """A provider connection at which the process dies, or stops until it is let go.
 
-    ``before`` and ``after`` name the calls (authorize, void, outcome_of) that die before or after they act.
+    ``before`` and ``after`` name the calls (authorize, void, capture, refund, outcome_of) that die before or
+    after they act.
     ``held`` holds calls back before they act, until ``let_go`` is set.
     """
 
@@ -71,6 +82,16 @@ class Faulty(Provider):
     async def void(self, authorization_id: str, key: str) -> Voided:
         return await self._faulty("void", super().void(authorization_id, key))  # type: ignore[no-any-return]
 
+    async def capture(self, authorization_id: str, amount_minor: int, key: str) -> Captured | CaptureRefused:
+        return await self._faulty(  # type: ignore[no-any-return]
+            "capture", super().capture(authorization_id, amount_minor, key)
+        )
+
+    async def refund(self, authorization_id: str, amount_minor: int, key: str) -> Refunded | RefundRefused:
+        return await self._faulty(  # type: ignore[no-any-return]
+            "refund", super().refund(authorization_id, amount_minor, key)
+        )
+
     async def outcome_of(self, key: str) -> Outcome | None:
         return await self._faulty("outcome_of", super().outcome_of(key))  # type: ignore[no-any-return]
 
@@ -84,11 +105,28 @@ class Bench:
         self.simulator = simulator
         self.providers: list[Faulty] = []
 
-    def process(self, patience: float = 20.0) -> tuple[PaymentWorker, Faulty]:
+    def process(
+        self, patience: float = 20.0, sweep_after: float = 30.0, **changes: Any
+    ) -> tuple[PaymentWorker, Faulty]:
         """Another worker process, which waits for the provider so many seconds."""
-        provider = Faulty(self.settings.model_copy(update={"psp_timeout": patience}))
+        provider = Faulty(self.settings.model_copy(update={"psp_timeout": patience, **changes}))
         self.providers.append(provider)
-        return PaymentWorker(self.db, CODEC, Topics(self.settings.namespace), provider), provider
+        topics = Topics(self.settings.namespace)
+        return PaymentWorker(self.db, CODEC, topics, provider, sweep_after), provider
+
+    def sweeper(
+        self, sweep_after: float = 30.0, patience: float = 20.0
+    ) -> tuple[PaymentSweeper, PaymentWorker, Faulty]:
+        """The sweeper of another worker process."""
+        worker, provider = self.process(patience)
+        settings = self.settings.model_copy(update={"payment_sweep_after": sweep_after})
+        return PaymentSweeper(self.db, CODEC, worker, provider, settings), worker, provider
+
+    async def open_commands(self, *commands: StepCommand) -> list[str]:
+        """Which of ``commands`` are kept until they are answered, by type."""
+        ids = [command.command_id for command in commands]
+        rows = await self.db.all(select(OPEN_COMMAND).where(OPEN_COMMAND.c.command_id.in_(ids)))
+        return sorted(row["type"] for row in rows)
 
     async def handle(self, command: StepCommand) -> None:
         """Carry ``command`` out in a process where nothing goes wrong."""

@@ -70,6 +70,9 @@ _LONG_AGO, _JUST_NOW = "now() - interval '1 hour'", "now()"
 _AWAITED = """UPDATE read_model.workflow_runs SET status = 'running', steps = json_build_array(
     json_build_object('name', 's', 'status', 'requested', 'deadline_at', now() - interval '{}'))"""
 _NOTHING_AWAITED = "UPDATE read_model.workflow_runs SET status = 'running', steps = '[]'"
+#: Its time of settlement is as before, so it is long past.
+_REFUNDED = """UPDATE payments.payments SET state = 'captured', captured_minor = amount_minor,
+    refunded_minor = 1, capture_key = authorize_key"""
 _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value, created_at)
     VALUES (gen_random_uuid(), 't', 'k', '{{}}', 'v', {})"""
 _PARKED = """INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class,
@@ -108,6 +111,7 @@ _BREAKS: Mapping[str, list[tuple[str, str]]] = {
     "payments ended as their runs did": [
         ("DELETE FROM payments.payments", "completed, payment missing"),
         ("UPDATE read_model.workflow_runs SET status = 'cancelled'", "cancelled, payment authorized"),
+        (_REFUNDED, "completed, payment captured"),
     ],
     "payments are of the intent's amount": [
         ("UPDATE payments.payments SET amount_minor = 1251", "another amount")

@@ -62,6 +62,8 @@ _REOPENED = f"""INSERT INTO read_model.timeline
 _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value)
     VALUES (gen_random_uuid(), 't', 'k', '{}', 'v')"""
 
+_CAPTURED = f"state = 'captured', captured_minor = 1250, capture_key = '{OTHER}'"
+
 #: For each check what makes it speak. One deed may break more than one.
 _BREAKS: Mapping[str, list[str]] = {
     "every intent has ended": [
@@ -98,8 +100,13 @@ _BREAKS: Mapping[str, list[str]] = {
     "payments ended as their runs did": [
         "UPDATE payments.payments SET state = 'declined', authorization_id = NULL, decline_reason = 'no'",
         "DELETE FROM payments.payments",
+        f"UPDATE payments.payments SET {_CAPTURED}, refunded_minor = 1",
+        f"UPDATE payments.payments SET {_CAPTURED}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "DELETE FROM read_model.workflow_runs",
+    ],
+    "no payment command is left open": [
+        f"INSERT INTO payments.open_commands VALUES ('{RUN}', 'CapturePayment', now(), now(), '{{}}', '')"
     ],
     "payments are of the intent's amount": ["UPDATE payments.payments SET amount_minor = 1251"],
     "outboxes are empty": [_OUTBOX],
@@ -125,6 +132,27 @@ def cursor(namespace: Mapping[str, str]) -> Iterator[psycopg2.extensions.cursor]
 def test_a_sound_workflow_breaks_nothing(cursor: psycopg2.extensions.cursor) -> None:
     """No check speaks without a cause."""
     assert found_by(cursor) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "deed"),
+    [
+        ("completed", f"UPDATE payments.payments SET {_CAPTURED}"),
+        (
+            "cancelled",
+            f"""UPDATE payments.payments SET {_CAPTURED}; UPDATE payments.payments
+                SET state = 'refunded', refunded_minor = captured_minor, refund_key = '{OTHER}'""",
+        ),
+    ],
+)
+def test_money_may_be_taken_and_given_back(
+    cursor: psycopg2.extensions.cursor, status: str, deed: str
+) -> None:
+    """A completed run may have its payment captured, a cancelled one refunded."""
+    cursor.execute(deed)
+    cursor.execute(f"UPDATE read_model.workflow_runs SET status = '{status}'")
+
+    assert found_by(cursor, ["payments ended as their runs did"]) == []
 
 
 def test_every_check_is_tried() -> None:

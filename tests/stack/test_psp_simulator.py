@@ -46,15 +46,18 @@ class Caller:
         """Hold an amount."""
         return await self.ask("POST", "/v1/authorizations", key, {**_ORDER, **changes})
 
-    async def held(self, key: str) -> str:
+    async def held(self, key: str, token: str = "pay_ok") -> str:
         """Hold an amount; its authorization."""
-        status, body = await self.authorize(key)
+        status, body = await self.authorize(key, token=token)
         assert (status, body["status"]) == (201, "authorized")
         return str(body["authorization_id"])
 
-    async def change(self, what: str, authorization: str, key: str) -> Answer:
-        """Void or capture."""
-        return await self.ask("POST", f"/v1/authorizations/{authorization}/{what}", key)
+    async def change(
+        self, what: str, authorization: str, key: str, amount_minor: int | None = None
+    ) -> Answer:
+        """Void, capture or refund; without an amount the whole of it."""
+        body = None if amount_minor is None else {"amount_minor": amount_minor}
+        return await self.ask("POST", f"/v1/authorizations/{authorization}/{what}", key, body)
 
     async def operation(self, key: str) -> Answer:
         """What happened under a key."""
@@ -184,10 +187,86 @@ async def test_captured_amount_cannot_be_voided() -> None:
         assert authorization in body["detail"]
 
 
-async def test_unknown_authorization_is_404() -> None:
-    """What was never held can neither be voided nor captured."""
+async def test_capture_and_refunds_move_the_amount_once_per_key() -> None:
+    """In parts, repeated at will; the refusals are 402 and stand under their keys."""
     async with provider() as psp:
-        for what in ("void", "capture"):
+        hold = await psp.held("key 1")
+        too_much = (402, {"status": "capture_refused", "code": "amount_too_large"})
+        taken = (200, {"status": "captured", "authorization_id": hold, "amount_minor": 3000})
+        given = (200, {"status": "refunded", "authorization_id": hold, "amount_minor": 1000})
+        failed = (402, {"status": "refund_refused", "code": "amount_too_large"})
+        for _ in range(2):
+            assert await psp.change("capture", hold, "capture 1", 4201) == too_much
+            assert await psp.change("capture", hold, "capture 2", 3000) == taken
+            assert await psp.change("refund", hold, "refund 1", 1000) == given
+            assert await psp.change("refund", hold, "refund 2", 2001) == failed
+        assert (await psp.change("capture", hold, "capture 3"))[1]["code"] == "already_captured"
+        assert (await psp.operation("refund 1"))[1] == given[1]
+        assert (await psp.operation("capture 1"))[1] == too_much[1]
+        moved = [(e["kind"], e["amount_minor"]) for e in await psp.effects() if e["code"] is None]
+        assert moved == [("authorize", 4200), ("capture", 3000), ("refund", 1000)]
+
+
+@pytest.mark.parametrize("amount", [0, -1, True, "1", 1.5])
+async def test_amount_that_is_none_is_400(amount: Any) -> None:
+    """The error names the field, and nothing is taken."""
+    async with provider() as psp:
+        hold = await psp.held("key 1")
+        status, body = await psp.change("capture", hold, "capture", amount)
+        assert (status, body["code"]) == (400, "invalid_request")
+        assert body["detail"].startswith("amount_minor: ")
+        assert len(await psp.effects()) == 1
+
+
+async def test_hold_that_lapsed_is_not_captured() -> None:
+    """It says when it lapses, and then refuses."""
+    async with provider() as psp:
+        hold = await psp.held("key", token="pay_expires_0")
+        assert await psp.change("capture", hold, "capture") == (
+            402,
+            {"status": "capture_refused", "code": "authorization_expired"},
+        )
+
+
+@pytest.mark.parametrize(("token", "acted"), [("timeout_ok", True), ("timeout_no", False)])
+@pytest.mark.parametrize("act", ["capture", "refund"])
+async def test_token_can_silence_a_later_act(act: str, token: str, acted: bool) -> None:
+    """The hold is made at once; the act's first request is not answered, whether or not it acted."""
+    async with provider() as psp:
+        hold = await psp.held("key", token=f"pay_{act}_{token}")
+        if act == "refund":
+            assert (await psp.change("capture", hold, "capture"))[0] == 200
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await psp.change(act, hold, "act", 100)
+        assert (await psp.operation("act"))[0] == (200 if acted else 404)
+        assert (await psp.change(act, hold, "act", 100))[0] == 200
+        assert [effect["kind"] for effect in await psp.effects()].count(act) == 1
+
+
+async def test_refund_that_fails_late_is_accepted_at_first() -> None:
+    """202, then still at it, then failed, and nothing was given back."""
+    async with provider() as psp:
+        hold = await psp.held("key", token="pay_refund_fails_300")
+        assert (await psp.change("capture", hold, "capture"))[0] == 200
+        assert await psp.change("refund", hold, "refund", 100) == (202, {"status": "pending"})
+        assert await psp.operation("refund") == (409, {"code": "operation_in_progress"})
+
+        async def failed() -> bool:
+            return await psp.operation("refund") == (
+                200,
+                {"status": "refund_refused", "code": "refund_failed"},
+            )
+
+        await eventually_async(failed, within=20)
+        assert (await psp.change("refund", hold, "refund", 100))[0] == 402
+        assert [effect["kind"] for effect in await psp.effects()][-1] == "refuse_refund"
+
+
+async def test_unknown_authorization_is_404() -> None:
+    """What was never held can neither be voided, nor captured, nor refunded."""
+    async with provider() as psp:
+        for what in ("void", "capture", "refund"):
             assert await psp.change(what, "auth_unknown", what) == (404, {"code": "no_such_authorization"})
 
 

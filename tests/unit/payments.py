@@ -10,7 +10,9 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    CapturePayment,
     QueryPayment,
+    RefundPayment,
     StepCommand,
     VoidPayment,
 )
@@ -20,25 +22,31 @@ from fulcrum.workers.payment_moves import (
     Authorize,
     Authorized,
     Begun,
+    Capture,
+    Captured,
+    CaptureRefused,
     Declined,
     Learned,
     LookUp,
     Move,
     Payment,
+    Refund,
+    Refunded,
+    RefundRefused,
     Reply,
     State,
     Unheard,
     Void,
     Voided,
 )
-from fulcrum.workers.psp_behaviour import Book, Effect, Request
+from fulcrum.workers.psp_book import Book, Effect, Request
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=30)
 FLOW = "6f0c1d9e-1111-5222-8333-444455556666"
 HELD = "auth_held"
 LAPSES = NOON + timedelta(hours=1)
-StepCommands = AuthorizePayment | QueryPayment | VoidPayment
+StepCommands = AuthorizePayment | QueryPayment | VoidPayment | CapturePayment | RefundPayment
 
 
 def authorize(attempt: int = 1, amount_minor: int = 4200) -> AuthorizePayment:
@@ -64,6 +72,39 @@ def void(attempt: int = 1) -> VoidPayment:
         step="void_payment",
         attempt=attempt,
         issued_at=NOON,
+    )
+
+
+def capture(attempt: int = 1, amount_minor: int = 4200, currency: str = "EUR") -> CapturePayment:
+    """Take the amount."""
+    return CapturePayment(
+        command_id=identity.command_id(FLOW, "capture_payment", "CapturePayment", attempt),
+        workflow_id=FLOW,
+        step="capture_payment",
+        attempt=attempt,
+        issued_at=NOON,
+        amount_minor=amount_minor,
+        currency=currency,
+    )
+
+
+def refund(attempt: int = 1, amount_minor: int = 4200, currency: str = "EUR") -> RefundPayment:
+    """Give the amount back."""
+    return RefundPayment(
+        command_id=identity.command_id(FLOW, "refund_payment", "RefundPayment", attempt),
+        workflow_id=FLOW,
+        step="refund_payment",
+        attempt=attempt,
+        issued_at=NOON,
+        amount_minor=amount_minor,
+        currency=currency,
+    )
+
+
+def ask_about(command: StepCommands, number: int = 1) -> QueryPayment:
+    """Ask what became of ``command``."""
+    return replace(
+        query(), command_id=identity.query_id(command.command_id, number), asked_command_id=command.command_id
     )
 
 
@@ -97,7 +138,26 @@ def asked(state: State = State.AUTHORIZING, attempt: int = 1, **changes: Any) ->
 
 def held(state: State = State.AUTHORIZED, attempt: int = 1, **changes: Any) -> Payment:
     """A payment whose amount the provider holds, or held."""
-    return asked(state, attempt, **{"sequence": 1, "authorization_id": HELD, **changes})
+    return asked(**{"state": state, "attempt": attempt, "sequence": 1, "authorization_id": HELD, **changes})
+
+
+def taking(amount_minor: int = 4200, number: int = 1, **changes: Any) -> Payment:
+    """A payment whose capture was begun."""
+    key = capture(number).command_id
+    open_capture = {"capture_key": key, "asked_minor": amount_minor, "settled_at": NOON}
+    return held(**{"state": State.CAPTURING, **open_capture, **changes})
+
+
+def taken(captured_minor: int = 4200, **changes: Any) -> Payment:
+    """A payment whose amount, or a part of it, was captured."""
+    changes = {"capture_key": capture().command_id, "sequence": 2, "settled_at": NOON, **changes}
+    return held(**{"state": State.CAPTURED, "captured_minor": captured_minor, **changes})
+
+
+def giving(amount_minor: int = 1000, number: int = 1, **changes: Any) -> Payment:
+    """A payment whose refund was begun."""
+    key = refund(number).command_id
+    return taken(**{"state": State.REFUNDING, "refund_key": key, "asked_minor": amount_minor, **changes})
 
 
 def fence() -> Payment:
@@ -141,6 +201,10 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
         case Void(authorization_id, key):
             book.void(key, authorization_id, NOON)
             return Voided(authorization_id)
+        case Capture(authorization_id, amount_minor, key):
+            return learned(book.capture(key, authorization_id, amount_minor, NOON)[0])
+        case Refund(authorization_id, amount_minor, key):
+            return learned(book.refund(key, authorization_id, amount_minor, NOON)[0])
         case Authorize():
             assert isinstance(command, AuthorizePayment)
             request = Request(FLOW, command.payment_method, command.amount_minor, command.currency)
@@ -150,10 +214,16 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
 def learned(effect: Effect) -> Learned:
     """What the provider tells of one of its effects."""
     if effect.code is not None:
-        return Declined(effect.code)
+        refused = {"decline": Declined, "refuse_capture": CaptureRefused, "refuse_refund": RefundRefused}
+        return refused[effect.kind](effect.code)
     assert effect.authorization_id is not None
-    if effect.kind == "void":
-        return Voided(effect.authorization_id)
+    match effect.kind:
+        case "void":
+            return Voided(effect.authorization_id)
+        case "capture":
+            return Captured(effect.authorization_id, effect.amount_minor)
+        case "refund":
+            return Refunded(effect.authorization_id, effect.amount_minor)
     lapses = datetime.fromisoformat(effect.expires_at) if effect.expires_at else None
     return Authorized(effect.authorization_id, lapses)
 
@@ -162,6 +232,6 @@ def still_held(book: Book) -> set[str]:
     """The authorizations that the provider still holds."""
     by_kind = {
         kind: {effect.authorization_id or "" for effect in book.effects if effect.kind == kind}
-        for kind in ("authorize", "void")
+        for kind in ("authorize", "void", "capture")
     }
-    return by_kind["authorize"] - by_kind["void"]
+    return by_kind["authorize"] - by_kind["void"] - by_kind["capture"]

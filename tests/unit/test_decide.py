@@ -298,6 +298,7 @@ def _answer_to(command: StepCommand, kind: type[Event]) -> Event:
         "command_id": command.command_id,
         "authorization_id": "a",
         "amount_minor": 1,
+        "refunded_minor": 1,
         "currency": "EUR",
         "reason": "r",
         "lines": (),

@@ -28,7 +28,7 @@ from fulcrum.workers.payment_moves import (
     Reply,
     State,
 )
-from fulcrum.workers.psp_behaviour import Book
+from fulcrum.workers.psp_book import Book
 
 
 def _common(number: int) -> dict[str, Any]:

@@ -15,14 +15,20 @@ from payments import (
     LATER,
     NOON,
     StepCommands,
+    ask_about,
     asked,
     authorize,
+    capture,
     fence,
+    giving,
     held,
     only_queried,
     perform,
     query,
+    refund,
     still_held,
+    taken,
+    taking,
     void,
 )
 
@@ -30,18 +36,27 @@ from fulcrum.errors import Rejected, Retryable
 from fulcrum.saga.messages import (
     Answer,
     PaymentAuthorized,
+    QueryPayment,
     VoidPayment,
 )
 from fulcrum.workers.handlers import PAYMENT_HANDLERS
 from fulcrum.workers.payment_moves import (
+    TAKEN,
     Ask,
     Authorize,
     Authorized,
     Begun,
+    Capture,
+    Captured,
+    CaptureRefused,
     Declined,
     Learned,
     Move,
+    Outcome,
     Payment,
+    Refund,
+    Refunded,
+    RefundRefused,
     Repeat,
     Reply,
     State,
@@ -49,7 +64,7 @@ from fulcrum.workers.payment_moves import (
     Void,
     Voided,
 )
-from fulcrum.workers.psp_behaviour import Book
+from fulcrum.workers.psp_book import Book
 
 # --- every case -----------------------------------------------------------------------------------
 
@@ -59,26 +74,73 @@ def payments() -> Iterator[Payment | None]:
     yield None
     yield only_queried()
     yield fence()
-    for state in State:
-        if state == State.NOT_ASKED:
-            continue
+    for state in _UNCAPTURED:
         if state != State.AUTHORIZED:
             yield asked(state, attempt=2)
         if state not in (State.AUTHORIZING, State.DECLINED):
             yield held(state, attempt=2)
             yield held(state, attempt=2, void_key=void().command_id)
+    yield held(attempt=2, capture_key=capture(1).command_id)  # refused
+    for number in (1, 2):
+        yield taking(3000, number, attempt=2)
+        yield giving(1000, number, attempt=2)
+        yield giving(500, number, attempt=2, captured_minor=3000, refunded_minor=1000)
+    for captured_minor in (3000, 4200):
+        yield taken(captured_minor, attempt=2)
+        yield taken(captured_minor, attempt=2, refunded_minor=1000, refund_key=refund(1).command_id)
+        yield taken(
+            captured_minor,
+            attempt=2,
+            state=State.REFUNDED,
+            refunded_minor=captured_minor,
+            refund_key=refund(1).command_id,
+        )
 
 
-_HOPELESS = {"authorizing": (Retryable, Rejected), "authorized": (Rejected,)}
+_UNCAPTURED = [State.AUTHORIZING, State.AUTHORIZED, State.DECLINED, State.VOIDING, State.VOIDED]
+_HOPELESS = {
+    "authorizing": (Retryable, Rejected),
+    "authorized": (Rejected,),
+    "capturing": (Retryable, Rejected),
+    "refunding": (Retryable, Rejected),
+}
 _LEARNED: list[Learned] = [
     *Begun,
     Authorized(HELD),
     Authorized("auth_other"),
     Declined("card_declined"),
     Voided(HELD),
+    Captured(HELD, 3000),
+    CaptureRefused("authorization_expired"),
+    Refunded(HELD, 500),
+    RefundRefused("refund_failed"),
     Unheard(authorize(2).command_id),
     Unheard(void().command_id),
+    Unheard(capture().command_id),
+    Unheard(refund().command_id),
 ]
+_COMMANDS: list[StepCommands] = [
+    *[authorize(1), authorize(2), authorize(3, 9900), void(), void(2), query(1), query(2), query(3)],
+    *[capture(1, 3000), capture(2, 3000), capture(3, 4200), capture(3, 4201), capture(3, 0)],
+    capture(3, 100, currency="JPY"),
+    *[refund(1, 500), refund(2, 500), refund(3, 4200), refund(3, 4201), refund(3, 0)],
+    refund(3, 100, currency="JPY"),
+    *[ask_about(capture(1)), ask_about(refund(1)), ask_about(refund(2))],
+]
+
+
+def _money_is_right(payment: Payment) -> bool:
+    """What the database holds against the row, too."""
+    amount = payment.amount_minor or 0
+    return (
+        0 <= payment.refunded_minor <= payment.captured_minor <= amount
+        and (payment.state in TAKEN) == (payment.captured_minor > 0)
+        and (payment.state == State.REFUNDED) == (0 < payment.captured_minor == payment.refunded_minor)
+        and (payment.asked_minor is not None) == (payment.state in (State.CAPTURING, State.REFUNDING))
+    )
+
+
+_ACTS = Authorize | Void | Capture | Refund
 
 
 def decided(
@@ -93,16 +155,14 @@ def decided(
 
 
 @pytest.mark.parametrize("learned", _LEARNED, ids=str)
-@pytest.mark.parametrize(
-    "command", [authorize(1), authorize(2), authorize(3, 9900), void(), void(2), query(1), query(2), query(3)]
-)
+@pytest.mark.parametrize("command", _COMMANDS)
 def test_every_case_is_a_move_or_a_documented_error(command: StepCommands, learned: Learned) -> None:
-    """Whatever is stored and learned, the sequence counts the replies, and VOIDED stays VOIDED."""
+    """Whatever is stored and learned, replies are counted, what is final stays so, and no money is made."""
     for payment in payments():
         outcome = decided(payment, command, learned)
         if isinstance(outcome, type):
-            assert not isinstance(command, VoidPayment)
             assert payment is not None
+            assert not isinstance(command, VoidPayment) or payment.state == State.CAPTURING
             assert outcome in _HOPELESS[payment.state]
             continue
         after, move = outcome
@@ -111,28 +171,31 @@ def test_every_case_is_a_move_or_a_documented_error(command: StepCommands, learn
         assert after.sequence == before + isinstance(move, Reply)
         if isinstance(move, Reply):
             assert move.event.sequence == after.sequence
-        if payment is not None and payment.state == State.VOIDED:
-            assert after.state == State.VOIDED
+        if payment is not None and payment.state in (State.VOIDED, State.REFUNDED):
+            assert after.state == payment.state
+        assert _money_is_right(after)
 
 
 def test_nothing_is_asked_unseen_when_it_may_have_been_asked() -> None:
     """No payment and no command makes a second try act before it has looked."""
-    commands: list[StepCommands] = [authorize(1), authorize(2), void()]
-    for payment, command in product(payments(), commands):
+    for payment, command in product(payments(), _COMMANDS):
         outcome = decided(payment, command, Begun.AGAIN)
-        assert isinstance(outcome, type) or not isinstance(outcome[1], Authorize | Void)
+        assert isinstance(outcome, type) or not isinstance(outcome[1], _ACTS)
 
 
 def test_query_makes_nothing_happen() -> None:
     """Whatever is stored and learned, it only looks up, and fences nothing."""
-    for payment, learned, command in product(payments(), _LEARNED, [query(1), query(2), query(3)]):
+    queries = [command for command in _COMMANDS if isinstance(command, QueryPayment)]
+    for payment, learned, command in product(payments(), _LEARNED, queries):
         outcome = decided(payment, command, learned)
         if isinstance(outcome, type):
-            assert (payment and payment.state, learned) == (State.AUTHORIZING, Voided(HELD))
+            assert payment is not None
+            assert payment.state in (State.AUTHORIZING, State.CAPTURING, State.REFUNDING)
+            assert isinstance(learned, Outcome)
             continue
         after, move = outcome
-        assert not isinstance(move, Authorize | Void)
-        if not isinstance(learned, Authorized | Declined):
+        assert not isinstance(move, _ACTS)
+        if not isinstance(learned, Outcome):
             before = payment.state if payment else State.NOT_ASKED
             assert after.state == before
 

@@ -11,7 +11,9 @@ from itertools import product
 import pytest
 
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.saga.describe import events_of, matrix
+from fulcrum.saga.describe import _run as run_at
+from fulcrum.saga.describe import events_of, matrix, outcome
+from fulcrum.saga.messages import EVENTS, Answer
 from fulcrum.saga.run import Status, StepStatus
 
 DEFINITION = DEFINITIONS["fulfillment.v1"]
@@ -229,3 +231,17 @@ def test_what_is_ignored_says_why(step: str, status: str, at: str) -> None:
     for event, done in matrix(DEFINITION, row)[Status(status), StepStatus(at)].items():
         if done.startswith("ignored: "):
             assert done == f"ignored: {reasons[event]}"
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+@pytest.mark.parametrize("kind", [event for event in EVENTS if issubclass(event, Answer)])
+def test_answer_that_no_step_waits_for_is_ignored(definition: str, kind: type[Answer]) -> None:
+    """A definition has no use for some answers, such as those to a capture: the timeline says so."""
+    used = [kind in events_of(step) for step in DEFINITIONS[definition].steps]
+    if any(used):
+        return
+    step = DEFINITIONS[definition].steps[0]
+    for status, at in product(Status, StepStatus):
+        assert outcome(run_at(DEFINITIONS[definition], step, status, at), kind, step) == (
+            "ignored: not_in_definition"
+        )

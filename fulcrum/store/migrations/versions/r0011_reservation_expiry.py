@@ -7,7 +7,7 @@ and nothing else.
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 _STATES = "ALTER TABLE inventory.reservations ADD CONSTRAINT reservations_state_check CHECK (state IN ({}))"
 _KINDS = "ALTER TABLE inventory.ledger ADD CONSTRAINT ledger_kind_check CHECK (kind IN ({}))"

@@ -8,18 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fulcrum.workers.psp_behaviour import (
+from fulcrum.workers.psp_book import (
     Book,
     Effect,
     KeyReused,
     NoSuchAuthorization,
-    Reaction,
     Request,
     WrongState,
-    authorization_body,
-    reaction,
-    refusal,
+    operation_body,
 )
+from fulcrum.workers.psp_tokens import Reaction, reaction, refusal
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -54,6 +52,8 @@ _DO = Reaction()
         ("pay_slow_250", [Reaction(delay=0.25), Reaction(delay=0.25)]),
         ("pay_flaky_", [_DO]),
         ("pay_expires_60", [_DO, _DO]),
+        ("pay_capture_timeout_ok", [_DO, _DO]),
+        ("pay_refund_flaky_2", [_DO, _DO]),
     ],
 )
 def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]) -> None:
@@ -70,6 +70,11 @@ def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]
         ("pay_flaky_3", None),
         ("pay_slow_10", None),
         ("pay_expires_60", None),
+        ("pay_capture_declined", None),
+        ("pay_refund_fails_100", None),
+        ("pay_capture_fails_100", "invalid_payment_method"),
+        ("pay_refund_expires_1", "invalid_payment_method"),
+        ("pay_fails_100", "invalid_payment_method"),
         ("pay_declined", "card_declined"),
         ("pay_insufficient", "insufficient_funds"),
         ("pay_flaky_", "invalid_payment_method"),
@@ -83,6 +88,27 @@ def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]
 def test_token_is_good_or_refused_with_a_code(token: str, code: str | None) -> None:
     """What is no known token is refused like an invalid card."""
     assert refusal(token) == code
+
+
+@pytest.mark.parametrize("act", ["capture", "refund"])
+def test_token_can_be_a_script_for_a_later_act(act: str) -> None:
+    """Its own act goes by the script, and every other one is done at once."""
+    other = {"capture": "refund", "refund": "capture"}[act]
+    silent = Reaction(act=True, answer=False)
+    assert [reaction(f"pay_{act}_timeout_ok", n, act) for n in (1, 2)] == [silent, _DO]
+    assert reaction(f"pay_{act}_timeout_ok", 1, other) == _DO
+    assert reaction(f"pay_{act}_timeout_no", 1, act) == Reaction(act=False, answer=False)
+    assert reaction(f"pay_{act}_slow_300", 1, act) == Reaction(delay=0.3)
+    assert reaction("pay_timeout_ok", 1, act) == _DO
+    assert refusal(f"pay_{act}_declined", act) == "card_declined"
+    assert refusal(f"pay_{act}_declined", other) is None
+
+
+def test_refund_that_fails_late_is_accepted_first() -> None:
+    """What is said at once is no outcome."""
+    assert reaction("pay_refund_fails_200", 1, "refund") == Reaction(delay=0.2, accepted=True)
+    assert refusal("pay_refund_fails_200", "refund") == "refund_failed"
+    assert refusal("pay_refund_fails_200", "capture") is None
 
 
 # --- authorizations -------------------------------------------------------------------------------
@@ -105,7 +131,7 @@ def test_authorization_is_one_effect() -> None:
         authorization_id=effect.authorization_id,
     )
     assert book.operation("key 1") is effect
-    assert authorization_body(effect) == {
+    assert operation_body(effect) == {
         "status": "authorized",
         "authorization_id": effect.authorization_id,
     }
@@ -115,7 +141,7 @@ def test_refusal_is_an_effect_without_an_authorization() -> None:
     """A declined request holds nothing, and says why."""
     effect, _ = Book().authorize("key 1", wanted("pay_declined"), NOON)
     assert (effect.kind, effect.authorization_id) == ("decline", None)
-    assert authorization_body(effect) == {"status": "declined", "code": "card_declined"}
+    assert operation_body(effect) == {"status": "declined", "code": "card_declined"}
 
 
 @pytest.mark.parametrize("token", ["pay_ok", "pay_declined"])
@@ -149,7 +175,7 @@ def test_hold_that_lapses_says_when() -> None:
     effect, _ = book.authorize("key 1", wanted("pay_expires_90"), NOON)
     again, _ = book.authorize("key 1", wanted("pay_expires_90"), NOON + timedelta(seconds=30))
     assert again is book.operation("key 1") is effect
-    assert authorization_body(effect) == {
+    assert operation_body(effect) == {
         "status": "authorized",
         "authorization_id": effect.authorization_id,
         "expires_at": "2026-03-01T12:01:30+00:00",
@@ -172,32 +198,67 @@ def test_void_gives_up_once_under_any_key() -> None:
 
 
 def test_what_was_captured_cannot_be_voided_nor_the_reverse() -> None:
-    """The error says what the authorization is."""
+    """The void is a conflict; the capture is refused, and the refusal stands under its key."""
     book = Book()
     first, second = held(book, "key 1"), held(book, "key 2")
-    book.capture("capture 1", first, NOON)
+    book.capture("capture 1", first, 4200, NOON)
     book.void("void 2", second, NOON)
     with pytest.raises(WrongState, match="is captured"):
         book.void("void 1", first, NOON)
-    with pytest.raises(WrongState, match="is voided"):
-        book.capture("capture 2", second, NOON)
+    effect, _ = book.capture("capture 2", second, 4200, NOON)
+    assert (effect.kind, effect.code) == ("refuse_capture", "authorization_voided")
+    assert book.operation("capture 2") is effect
+    assert operation_body(effect) == {"status": "capture_refused", "code": "authorization_voided"}
 
 
 def test_what_lapsed_can_be_voided_and_not_captured() -> None:
-    """To give up what is gone is no mistake; to take it is."""
+    """To give up what is gone is no mistake; to take it is refused."""
     book = Book()
     for number, due in enumerate([89, 90], start=1):
         effect, _ = book.authorize(f"key {number}", wanted("pay_expires_90"), NOON)
-        held, then = str(effect.authorization_id), NOON + timedelta(seconds=due)
-        if due < 90:
-            assert book.capture("capture", held, then)[0].kind == "capture"
-            continue
-        with pytest.raises(WrongState, match=r"lapsed at 2026-03-01T12:01:30\+00:00"):
-            book.capture("too late", held, then)
-        assert authorization_body(book.void("void", held, then)[0]) == {
-            "status": "voided",
-            "authorization_id": held,
-        }
+        lapsing, then = str(effect.authorization_id), NOON + timedelta(seconds=due)
+        code = book.capture(f"capture {number}", lapsing, 4200, then)[0].code
+        assert code == (None if due < 90 else "authorization_expired")
+    assert operation_body(book.void("void", lapsing, then)[0]) == {
+        "status": "voided",
+        "authorization_id": lapsing,
+    }
+
+
+@pytest.mark.parametrize(("amount", "code"), [(4200, None), (1, None), (4201, "amount_too_large")])
+def test_capture_takes_at_most_what_is_held_and_once(amount: int, code: str | None) -> None:
+    """A part is enough; a second capture is refused whatever it asks for, and a repeat is none."""
+    book = Book()
+    hold = held(book)
+    effect, new = book.capture("capture 1", hold, amount, NOON)
+    assert (effect.code, effect.amount_minor, new) == (code, amount, True)
+    assert book.capture("capture 1", hold, amount, NOON) == (effect, False)
+    second, _ = book.capture("capture 2", hold, 1, NOON)
+    assert second.code == ("already_captured" if code is None else None)
+    with pytest.raises(KeyReused):
+        book.capture("capture 1", hold, amount + 1, NOON)
+
+
+def test_refunds_give_back_at_most_what_was_taken() -> None:
+    """In parts, each under its own key; what goes beyond is refused and moves nothing."""
+    book = Book()
+    hold = held(book)
+    assert book.refund("too early", hold, 1, NOON)[0].code == "not_captured"
+    book.capture("capture", hold, 3000, NOON)
+    for key, amount, code in [
+        ("refund 1", 1000, None),
+        ("refund 2", 2001, "amount_too_large"),
+        ("refund 3", 2000, None),
+        ("refund 4", 1, "amount_too_large"),
+    ]:
+        effect, _ = book.refund(key, hold, amount, NOON)
+        assert effect.code == code
+    assert operation_body(book.effects[3]) == {
+        "status": "refunded",
+        "authorization_id": hold,
+        "amount_minor": 1000,
+    }
+    assert Book(book.effects).refund("refund 5", hold, 1, NOON)[0].code == "amount_too_large"
 
 
 def test_what_was_never_held_cannot_be_voided() -> None:
@@ -234,7 +295,9 @@ def test_effects_are_listed_after_a_number_and_by_reference() -> None:
 
 
 _operations = st.lists(
-    st.tuples(st.sampled_from(["authorize", "void", "capture"]), st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(["authorize", "void", "capture", "refund"]), st.integers(0, 3), st.integers(0, 3)
+    ),
     max_size=30,
 )
 
@@ -265,6 +328,8 @@ def outcome(book: Book, kind: str, key: int, target: int) -> object:
                 return book.authorize(f"key {key}", wanted(), NOON)
             case "void":
                 return book.void(f"key {key}", hold, NOON)
-        return book.capture(f"key {key}", hold, NOON)
+            case "refund":
+                return book.refund(f"key {key}", hold, 2500, NOON)
+        return book.capture(f"key {key}", hold, 4200, NOON)
     except (KeyReused, NoSuchAuthorization, WrongState) as error:
         return type(error), str(error)
