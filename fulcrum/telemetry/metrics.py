@@ -51,6 +51,19 @@ consumer_errors = Counter(
     "fulcrum_consumer_errors", "Errors of a command consumer, by class.", ("service", "error")
 )
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
+commands_open = Gauge(
+    "fulcrum_commands_open",
+    "Commands that were decided and are neither handled nor parked; every projector says the same.",
+    ("service",),
+)
+commands_unaccounted = Gauge(
+    "fulcrum_commands_unaccounted",
+    "Commands that were published and are neither handled nor parked nor queued. Must be 0.",
+    ("service",),
+)
+accounts_seen = Gauge(
+    "fulcrum_accounts_seen_timestamp_seconds", "When the accounts of commands were last looked at in whole."
+)
 
 # --- outbox ---------------------------------------------------------------------------------------
 
