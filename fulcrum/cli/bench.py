@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: Benchmarks of one part: the module that has a function of that name.
-_PARTS: dict[str, str] = {}
+_PARTS: dict[str, str] = {
+    "poison": "fulcrum.cli.bench_poison",
+    "outage": "fulcrum.cli.bench_outage",
+}
 
 
 @app.callback(invoke_without_command=True)
