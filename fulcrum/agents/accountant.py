@@ -58,7 +58,7 @@ class Accountant:
     async def look(self) -> dict[str, int]:
         """Settle what came back, and count what did not: by service, the commands that are lost."""
         db = await self._database()
-        await standing.settle(db)
+        metrics.commands_settled.inc(await standing.settle(db))
         stands = await self._standings(db)
         if any(each.unconfirmed for each in stands.values()):
             await self._confirm(db)

@@ -61,6 +61,10 @@ commands_unaccounted = Gauge(
     "Commands that were published and are neither handled nor parked nor queued. Must be 0.",
     ("service",),
 )
+commands_settled = Counter(
+    "fulcrum_commands_settled",
+    "Commands taken out of the accounts, because their service answered or a person gave them up.",
+)
 accounts_seen = Gauge(
     "fulcrum_accounts_seen_timestamp_seconds", "When the accounts of commands were last looked at in whole."
 )
