@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
+from math import sqrt
 from statistics import median
 from typing import Any
 
@@ -24,6 +25,8 @@ from fulcrum.wire.codec import open_codec
 
 #: What the others may lose, in per cent.
 LIMIT = 5.0
+#: Of normal values: their standard deviation is 1.4826 median distances, the error of a median 1.2533 of it.
+_MEDIAN_ERROR = 1.4826 * 1.2533
 _DRAINED_WITHIN = 120.0
 
 
@@ -57,24 +60,31 @@ def order(rounds: int) -> list[bool]:
 
 
 def compared(without: Sequence[float], with_poison: Sequence[float]) -> dict[str, Any]:
-    """Medians (commands a second), the cost of the bad ones and the noise, both in per cent of the good rate.
+    """Medians (commands a second), what the bad ones cost, and the noise of that, both in per cent.
 
-    The noise is the median distance of the good rounds from their median. It holds when the cost is below the
-    limit by more than chance could hide: the cost less the noise is, at least.
+    The cost is the median over the rounds, each of which sets its two drains against each other; the noise is
+    the standard error of that median, from the median distance of the rounds to it.
     """
-    base, under = median(without), median(with_poison)
-    cost = 100 * (1 - under / base)
-    noise = 100 * median(abs(rate - base) for rate in without) / base
+    costs = [100 * (1 - under / clean) for clean, under in zip(without, with_poison, strict=True)]
+    cost = median(costs)
+    noise = _MEDIAN_ERROR * median(abs(each - cost) for each in costs) / sqrt(len(costs))
     return {
-        "without_per_s": round(base, 1),
-        "with_per_s": round(under, 1),
+        "without_per_s": round(median(without), 1),
+        "with_per_s": round(median(with_poison), 1),
         "cost_percent": round(cost, 2),
         "noise_percent": round(noise, 2),
         "limit_percent": LIMIT,
-        "holds": cost - noise < LIMIT,
+        "verdict": verdict(cost, noise),
         "rounds_without_per_s": [round(rate, 1) for rate in without],
         "rounds_with_per_s": [round(rate, 1) for rate in with_poison],
     }
+
+
+def verdict(cost: float, noise: float) -> str:
+    """Whether the cost is below the limit, or whether the noise is too great to tell."""
+    if cost + noise < LIMIT:
+        return "holds"
+    return "fails" if cost - noise >= LIMIT else "cannot be told"
 
 
 async def measure(plan: Plan, own: Alone, say: Callable[[str], None]) -> dict[str, Any]:
@@ -139,9 +149,9 @@ def _rate(settings: Settings, service: str, good: Sequence[Letter], letters: Seq
 
 
 def failed(result: Mapping[str, Any]) -> list[str]:
-    """Which services lose too much; none when it is a success."""
+    """Which services lose too much, as far as can be told; none when it is a success."""
     return [
         f"{service} loses {each['cost_percent']} %"
         for service, each in result["services"].items()
-        if not each["holds"]
+        if each["verdict"] == "fails"
     ]

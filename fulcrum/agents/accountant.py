@@ -41,6 +41,7 @@ class Accountant:
         self._settings = settings
         self._db: Database | None = None
         self._steady = Steady(_LOOKS)
+        self._told: dict[str, int] = {}
 
     async def run(self) -> None:
         """Look, for ever. What cannot be seen now is seen later: no failure of it stops the projector."""
@@ -69,8 +70,9 @@ class Accountant:
         for service, each in stands.items():
             metrics.commands_open.labels(service).set(each.open)
             metrics.commands_unaccounted.labels(service).set(lost[service])
-            if lost[service]:
-                await self._name(db, service, lost[service])
+            if lost[service] != self._told.get(service, 0):
+                await self._tell(db, service, lost[service])
+                self._told[service] = lost[service]
         metrics.accounts_seen.set_to_current_time()
         return lost
 
@@ -84,7 +86,10 @@ class Accountant:
         bridge_at = await asyncio.to_thread(committed, self._settings, f"{namespace}-orchestrator", decisions)
         await standing.confirm(db, bridge_at)
 
-    async def _name(self, db: Database, service: str, count: int) -> None:
+    async def _tell(self, db: Database, service: str, count: int) -> None:
+        if not count:
+            log.info("commands.accounted", service=service)
+            return
         rows = await standing.overdue(db, service, self._settings.accounts_grace)
         ids = [row["command_id"] for row in rows if row["since"] is not None]
         log.error("commands.unaccounted", service=service, count=count, oldest=ids[:_NAMED])

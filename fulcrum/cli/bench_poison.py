@@ -46,9 +46,9 @@ def poison(
                 result = uvloop.run(measure(plan, own, console.print))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-    table = Table("service", "without/s", "with/s", "cost %", "noise %", "holds")
+    table = Table("service", "without/s", "with/s", "cost %", "noise %", "verdict")
     for name, each in result["services"].items():
-        figures = ("without_per_s", "with_per_s", "cost_percent", "noise_percent", "holds")
+        figures = ("without_per_s", "with_per_s", "cost_percent", "noise_percent", "verdict")
         table.add_row(name, *(str(each[figure]) for figure in figures))
     console.print(table)
     if json_output:

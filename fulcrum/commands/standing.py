@@ -23,7 +23,6 @@ from sqlalchemy import (
     case,
     cast,
     delete,
-    exists,
     func,
     or_,
     select,
@@ -78,13 +77,21 @@ def _latest_parking() -> LateralFromClause:
     )
 
 
-@cache
-def _handled(service: str) -> ColumnElement[bool]:
+def _answer(service: str) -> LateralFromClause:
+    """One row when the service has answered a command.
+
+    The limit keeps the planner from joining the whole inbox, which has all of history, with a few commands.
+    """
     inbox = messaging(SCHEMAS[service]).inbox
-    return exists().where(
-        inbox.c.consumer == service,
-        inbox.c.message_id == PUBLISHED.c.command_id,
-        inbox.c.outcome.is_not(None),
+    return (
+        select(inbox.c.message_id)
+        .where(
+            inbox.c.consumer == service,
+            inbox.c.message_id == PUBLISHED.c.command_id,
+            inbox.c.outcome.is_not(None),
+        )
+        .limit(1)
+        .lateral("answer")
     )
 
 
@@ -97,7 +104,9 @@ def _take_out(chosen: Select[Any]) -> Delete:
 @cache
 def _take_out_handled(service: str) -> Delete:
     return _take_out(
-        select(PUBLISHED.c.command_id).where(PUBLISHED.c.service == service).where(_handled(service))
+        select(PUBLISHED.c.command_id)
+        .select_from(PUBLISHED.join(_answer(service), true()))
+        .where(PUBLISHED.c.service == service)
     )
 
 
@@ -152,7 +161,7 @@ async def confirm(db: Database, bridge_at: Mapping[int, int]) -> None:
 
 @cache
 def _standing(service: str) -> Select[int, int, int, int]:
-    parking = _latest_parking()
+    answer, parking = _answer(service), _latest_parking()
     is_open, since = _open(parking)
     waits_for_bridge = and_(is_open, since.is_(None), PUBLISHED.c.decided_at < _past(0.5))
     return (
@@ -162,8 +171,8 @@ def _standing(service: str) -> Select[int, int, int, int]:
             func.count().filter(and_(is_open, since < _past())).label("overdue"),
             func.count().filter(waits_for_bridge).label("unconfirmed"),
         )
-        .select_from(PUBLISHED.outerjoin(parking, true()))
-        .where(PUBLISHED.c.service == service, ~_handled(service))
+        .select_from(PUBLISHED.outerjoin(answer, true()).outerjoin(parking, true()))
+        .where(PUBLISHED.c.service == service, answer.c.message_id.is_(None))
     )
 
 
@@ -173,7 +182,7 @@ def overdue_statement(service: str) -> Select[Any]:
 
     Those that are not known to be published are among them, with ``since`` None.
     """
-    parking = _latest_parking()
+    answer, parking = _answer(service), _latest_parking()
     is_open, since = _open(parking)
     return (
         select(
@@ -185,10 +194,10 @@ def overdue_statement(service: str) -> Select[Any]:
             PUBLISHED.c.decided_at,
             since.label("since"),
         )
-        .select_from(PUBLISHED.outerjoin(parking, true()))
+        .select_from(PUBLISHED.outerjoin(answer, true()).outerjoin(parking, true()))
         .where(
             PUBLISHED.c.service == service,
-            ~_handled(service),
+            answer.c.message_id.is_(None),
             is_open,
             func.coalesce(since, PUBLISHED.c.decided_at) < _past(),
         )

@@ -19,6 +19,7 @@ from commandbus import broker, depth, running, take_all
 from confluent_kafka import Consumer, Producer, TopicPartition
 from deliveries import delivery, new_workflow, receive, reserve
 from eventually import eventually_async
+from sqlalchemy import text
 
 from fulcrum.agents.accountant import Accountant
 from fulcrum.commands import accounts, standing
@@ -122,6 +123,16 @@ async def books(settings: Settings) -> AsyncIterator[Books]:
 
 def _reserve() -> Command:
     return reserve(new_workflow(), (f"sku-{uuid4().hex[:8]}", 1))
+
+
+async def test_the_relation_is_that_of_the_migration(books: Books) -> None:
+    """The accounts have the columns that the code declares."""
+    columns = text(
+        "SELECT column_name AS name, is_nullable = 'YES' AS nullable FROM information_schema.columns "
+        "WHERE table_schema = 'ops' AND table_name = 'commands_published'"
+    )
+    found = {row["name"]: row["nullable"] for row in await books.db.all(columns)}
+    assert found == {column.name: bool(column.nullable) for column in PUBLISHED.columns}
 
 
 # --- nothing is missing -----------------------------------------------------------------------------

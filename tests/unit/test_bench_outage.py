@@ -61,9 +61,9 @@ def test_poison_is_spread_evenly() -> None:
     assert [place for place, id_ in enumerate(ids) if id_ == "bad"] == [5, 16]
 
 
-def test_the_cost_is_that_of_the_medians() -> None:
-    """In per cent of the clean rate; it holds when the noise alone could explain what is above the limit."""
-    quiet = compared([100, 100, 100], [90, 93, 94])
-    assert (quiet["cost_percent"], quiet["noise_percent"], quiet["holds"]) == (7.0, 0.0, False)
-    assert compared([95, 100, 110], [90, 93, 94])["holds"]
-    assert compared([100, 100, 100], [96, 96, 96])["holds"]
+def test_the_cost_is_the_median_of_the_rounds() -> None:
+    """Each round is compared in itself, so that a machine that slows down costs nothing."""
+    found = compared([200, 100, 50], [196, 98, 49])
+    assert (found["cost_percent"], found["noise_percent"], found["verdict"]) == (2.0, 0.0, "holds")
+    assert compared([100, 100, 100], [93, 93, 93])["verdict"] == "fails"
+    assert compared([100, 100, 100, 100], [80, 90, 98, 110])["verdict"] == "cannot be told"
