@@ -16,6 +16,7 @@ from fulcrum.commands.accounts import SCHEMAS
 from fulcrum.commands.depths import depths
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
+from fulcrum.localstack.supervisor import RoleProcess
 from fulcrum.saga import identity
 from fulcrum.saga.messages import AuthorizePayment, Command, Line, ReceiveStock, ReserveStock
 from fulcrum.settings import Settings
@@ -146,14 +147,14 @@ async def publish(publisher: CommandPublisher, letters: Iterable[Letter]) -> Non
             group.create_task(one(letter))
 
 
-def start_service(own: Alone, service: str) -> None:
+def start_service(own: Alone, service: str) -> RoleProcess:
     """Start the role of ``service``, and before it what it needs; it blocks until that is ready."""
     env: dict[str, str] = {}
     if service == "payment":
         running = own.processes()
         provider = own.role("psp-simulator") if "psp-simulator" in running else own.start("psp-simulator")
         env["FULCRUM_PSP_URL"] = provider.url
-    own.start(service, env)
+    return own.start(service, env)
 
 
 async def send(publisher: CommandPublisher, letter: Letter) -> None:

@@ -46,10 +46,11 @@ def poison(
                 result = uvloop.run(measure(plan, own, console.print))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-    table = Table("service", "without/s", "with/s", "cost %", "noise %", "verdict")
-    for name, each in result["services"].items():
-        figures = ("without_per_s", "with_per_s", "cost_percent", "noise_percent", "verdict")
-        table.add_row(name, *(str(each[figure]) for figure in figures))
+    table = Table("service", "good commands", "without", "with", "cost %", "noise %", "verdict")
+    for name, compared in result["services"].items():
+        for figure, each in compared.items():
+            shown = ("without", "with", "cost_percent", "noise_percent", "verdict")
+            table.add_row(name, figure, *(str(each[column]) for column in shown))
     console.print(table)
     if json_output:
         show_json(result)
