@@ -198,13 +198,15 @@ def _ask(dsn: str, query: str, service: str) -> dict[str, float]:
         connection.close()
 
 
-async def until(seen: Callable[[], Awaitable[bool]], within: float, what: str) -> None:
-    """Wait until ``seen``; Unavailable says ``what`` did not come within so many seconds."""
+async def until(
+    seen: Callable[[], Awaitable[bool]], within: float, what: str, every: float = _LOOK_SECONDS
+) -> None:
+    """Wait until ``seen``, asked ``every`` so many seconds; Unavailable says ``what`` did not come within so many seconds."""
     deadline = time.monotonic() + within
     while not await seen():
         if time.monotonic() > deadline:
             raise Unavailable(f"{what}: not within {within:g} s; look into the logs of the roles")
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(every)
 
 
 async def until_settled(settings: Settings, service: str, letters: Sequence[Letter], within: float) -> None:

@@ -40,6 +40,8 @@ _SATURATED, _BEFORE, _AFTER = 15.0, 5.0, 5.0
 #: A command handled within so many seconds of its publication is one that met no backlog.
 _AT_ONCE = 1.0
 _SETTLED_WITHIN = 300.0
+#: To count what was handled costs Postgres some, and so the drain that is measured.
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ async def _until_caught_up(
         grown, before = len(sent) - before, len(sent)
         return len(sent) - done <= grown
 
-    await until(caught_up, _SETTLED_WITHIN, f"{plan.service} caught up")
+    await until(caught_up, _SETTLED_WITHIN, f"{plan.service} caught up", _LOOK_SECONDS)
 
 
 # --- what it comes to: pure -------------------------------------------------------------------------
@@ -213,6 +215,7 @@ def told(
         "backlog_gone_s": round(backlog_gone, 2),
         "caught_up_s": None if caught_up is None else round(caught_up - back, 2),
         "caught_up_within_s": away,
+        "handled_per_s_meanwhile": None if caught_up is None else _rate(times, back, caught_up),
         "longest_wait_s": round(max(waited, default=0.0), 2),
         "overtaken": {
             "p50": percentile(late, 0.5),
@@ -229,12 +232,15 @@ def told(
     }
 
 
+def _rate(times: Mapping[str, float], begin: float, end: float) -> float | None:
+    handled_then = sum(begin <= at < end for at in times.values())
+    return round(handled_then / (end - begin), 1) if end > begin else None
+
+
 def _caught_up(sent: Mapping[str, Sent], times: Mapping[str, float], back: float) -> float | None:
-    """When the last command that waited for longer than a second was handled; None: the very last did."""
-    after = [(times[each], times[each] - sent[each].at) for each in sent if times.get(each, 0.0) >= back]
-    if not after or max(after)[1] > _AT_ONCE:
-        return None
-    return max((at for at, waited in after if waited > _AT_ONCE), default=back)
+    """When a command was first handled again within a second of its publication; None: none was."""
+    after = ((times[each], times[each] - sent[each].at) for each in sent if times.get(each, 0.0) >= back)
+    return min((at for at, waited in after if waited <= _AT_ONCE), default=None)
 
 
 def overtaken(taken: Sequence[tuple[float, int]]) -> list[int]:

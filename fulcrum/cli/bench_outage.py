@@ -46,8 +46,15 @@ def outage(
                 own.keep = bool(result["missing"])
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-    for name in ("offered", "backlog", "backlog_gone_s", "caught_up_s", "longest_wait_s", "overtaken"):
-        console.print(f"{name:16} {result[name]}", markup=False)
+    for name in (
+        "offered",
+        "backlog",
+        "backlog_gone_s",
+        "caught_up_s",
+        "handled_per_s_meanwhile",
+        "overtaken",
+    ):
+        console.print(f"{name:24} {result[name]}", markup=False)
     if json_output:
         show_json(result)
     if reasons := failed(result):
