@@ -80,6 +80,12 @@ class Alone:
         if self._supervisor is not None:
             self._supervisor.stop(name)
 
+    def role(self, role: str) -> RoleProcess:
+        """A role that was started here; KeyError when it was not."""
+        if self._supervisor is None:
+            raise KeyError(role)
+        return self._supervisor.roles[role]
+
     def processes(self) -> dict[str, int]:
         """The pid of every role started here and of every server, by name."""
         servers = {status.name: status.pid for status in self.stack.status() if status.pid}

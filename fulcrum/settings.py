@@ -123,6 +123,15 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds an accepted intent may take to start before it is sent again, at first.",
     )
+    accounts_interval: float = Field(
+        5.0, gt=0, description="Seconds between looks at commands that were published and have not come back."
+    )
+    accounts_grace: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds after its publication in which a command that is on no queue may be in the "
+        "hands of a worker; later it is missing.",
+    )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
 

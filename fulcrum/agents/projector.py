@@ -8,6 +8,7 @@ load makes it and nothing waits for a timer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,10 @@ import structlog
 from faust.types import EventT
 
 from fulcrum import crashpoint
+from fulcrum.agents.accountant import add_accountant
 from fulcrum.agents.app import GuardedApp, bytes_topic, create_app
 from fulcrum.agents.safety import crash_on_error, dead_letter, feed, read_decision
+from fulcrum.commands import accounts
 from fulcrum.errors import Retryable
 from fulcrum.readmodel import store
 from fulcrum.readmodel.cache import Cache
@@ -70,7 +73,7 @@ class Projector:
         backoff = _BACKOFF_FIRST
         while True:
             try:
-                await self._apply([decision for _, decision in batch])
+                await self._apply(batch)
             except Retryable as error:
                 log.warning("projection.retried", batch=len(batch), error=str(error), retry_in=backoff)
                 await asyncio.sleep(backoff)
@@ -96,13 +99,14 @@ class Projector:
         await self._write(batch[:middle])
         await self._write(batch[middle:])
 
-    async def _apply(self, decisions: list[DecisionMade]) -> None:
+    async def _apply(self, batch: list[_Item]) -> None:
         if self._db is None:
             self._db = await Database.open(self._settings.postgres_dsn, size=2)
         if self._cache is None:
             self._cache = Cache.open(self._settings)
         async with self._db.transaction() as tx:
-            views = await store.apply(tx, decisions)
+            views = await store.apply(tx, [decision for _, decision in batch])
+            accounts.enter(tx, (issued for item in batch for issued in _issued(*item)))
         crashpoint.reached("decisions.stored")
         await self._cache.put_many(views)
 
@@ -112,6 +116,20 @@ class Projector:
             await self._cache.close()
         if self._db is not None:
             await self._db.close()
+
+
+def _issued(event: EventT[Any], decision: DecisionMade) -> Iterator[accounts.Issued]:
+    """The commands of a decision, with the place that the bridge has passed once they are published."""
+    for command in decision.commands:
+        yield accounts.Issued(
+            command_id=command.command_id,
+            service=command.service,
+            type=command.type,
+            workflow_id=decision.workflow_id,
+            decided_at=decision.decided_at,
+            journal_partition=event.message.partition,
+            journal_offset=event.message.offset,
+        )
 
 
 def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
@@ -128,6 +146,7 @@ def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
         await crash_on_error(app, projector.run())
 
     app.task(write)
+    add_accountant(app, settings)
 
     @app.on_before_shutdown.connect
     async def close(*_: Any, **__: Any) -> None:

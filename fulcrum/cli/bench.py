@@ -30,6 +30,8 @@ _PARTS: dict[str, str] = {
     "relay": "fulcrum.cli.bench_relay",
     "payment": "fulcrum.cli.bench_payment",
     "inventory": "fulcrum.cli.bench_inventory",
+    "poison": "fulcrum.cli.bench_poison",
+    "outage": "fulcrum.cli.bench_outage",
 }
 
 

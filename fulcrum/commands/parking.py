@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, literal, select, tuple_, update
 
+from fulcrum.commands import accounts
 from fulcrum.commands.delivery import OWN_HEADERS
 from fulcrum.commands.parker import Parker as Parker
 from fulcrum.commands.parker import storable
@@ -73,6 +74,9 @@ async def replay(db: Database, publisher: CommandPublisher, parked_id: str, acto
     row = await _move(db, parked_id, ("parked", "replaying"), "replaying", actor, reason)
     headers = {name: value for name, value in row["headers"].items() if name not in OWN_HEADERS}
     await publisher.publish(row["service"], row["body"], headers, row["message_id"], row["type"])
+    await accounts.enter_published(
+        db, row["message_id"], row["service"], row["type"], workflow_id=row["workflow_id"]
+    )
     return await _move(db, parked_id, ("replaying", "replayed"), "replayed", actor, reason)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 
-from fulcrum.doctor import live_beside, live_kafka, live_postgres
+from fulcrum.doctor import live_accounts, live_beside, live_kafka, live_postgres
 from fulcrum.doctor.findings import Fault, Finding, found, unknown
 from fulcrum.doctor.live_postgres import Scope
 from fulcrum.doctor.questions import QUESTIONS, Over
@@ -36,6 +36,7 @@ async def examine(settings: Settings, scope: Scope) -> list[Finding]:
         asyncio.to_thread(_beside, settings, scope),
         _kafka(settings, scope),
         _attempt([_QUEUES], live_beside.queues(settings)),
+        _attempt([live_accounts.ACCOUNTS], live_accounts.accounts(settings, scope)),
     )
     return sorted((each for group in groups for each in group), key=lambda finding: finding.invariant)
 

@@ -73,6 +73,23 @@ reservations_expired = Counter(
     "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
 )
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
+commands_open = Gauge(
+    "fulcrum_commands_open",
+    "Commands that were decided and are neither handled nor parked; every projector says the same.",
+    ("service",),
+)
+commands_unaccounted = Gauge(
+    "fulcrum_commands_unaccounted",
+    "Commands that were published and are neither handled nor parked nor queued. Must be 0.",
+    ("service",),
+)
+commands_settled = Counter(
+    "fulcrum_commands_settled",
+    "Commands taken out of the accounts, because their service answered or a person gave them up.",
+)
+accounts_seen = Gauge(
+    "fulcrum_accounts_seen_timestamp_seconds", "When the accounts of commands were last looked at in whole."
+)
 
 # --- the payment provider -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
+from fulcrum.commands import accounts
 from fulcrum.readmodel import queries
 from fulcrum.saga import identity
 from fulcrum.saga.messages import ReceiveStock
@@ -94,4 +95,7 @@ async def _publish(services: Services, call: Call, receipt: dict[str, Any]) -> N
     body = services.codec.encode(command)
     publisher = await services.publisher()
     await publisher.publish(command.service, body, envelope.to_amqp(), command.command_id, envelope.type)
+    await accounts.enter_published(
+        services.db, command.command_id, command.service, envelope.type, workflow_id=None
+    )
     log.info("command.published", type=envelope.type, message_id=command.command_id, sku=command.sku)
