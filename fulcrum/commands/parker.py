@@ -20,11 +20,13 @@ from fulcrum.commands.delivery import (
     ERROR_CLASS,
     PARKED_AT,
     REASON,
+    TRACEBACK,
     attempt_of,
     log_context,
     plain_headers,
 )
-from fulcrum.commands.retry import fingerprint, pause_before_try
+from fulcrum.commands.fingerprint import fingerprint
+from fulcrum.commands.retry import pause_before_try
 from fulcrum.commands.subscription import Subscription
 from fulcrum.commands.topology import Topology
 from fulcrum.errors import Retryable
@@ -89,7 +91,7 @@ def parked_row(
         "reason": reason,
         "error_class": error_class,
         "error": error,
-        "fingerprint": fingerprint(kind, error_class, error),
+        "fingerprint": fingerprint(kind, error_class, error, headers.get(TRACEBACK, "")),
         "attempts": attempt_of(headers),
         "headers": headers,
         "body": body,

@@ -1,6 +1,8 @@
 """What clients send: the body, query and path of every operation, and what each field may hold.
 
 Unknown fields are refused and nothing is converted: a quantity given as text is a fault of the sender.
+
+Long, because it is one short model after another: what the API takes, on one screen after the other.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Annotated, LiteralString
+from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from fulcrum.commands.parking import STATUSES as PARKED_STATUSES
+from fulcrum.operations.accounting import ITEM_STATES, STATES
+from fulcrum.operations.plan import MOST
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from fulcrum.saga.run import Status
 from fulcrum.web.currencies import CURRENCIES
@@ -63,6 +67,16 @@ Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on a page
 _PLAIN = r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$"
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+ParkedService = Annotated[Name, Field(description="Only those of this service; `events` are those of Kafka.")]
+ParkedType = Annotated[Name, Field(description="Only those of this message type.")]
+ParkedGroup = Annotated[Name, Field(description="Only those of this group: its fingerprint.")]
+ParkedWorkflow = Annotated[Uuid, Field(description="Only those of this workflow.")]
+ParkedMessageId = Annotated[Name, Field(description="Only those of this message id.")]
+ParkedSince = Annotated[AwareDatetime, Field(description="Only those parked then or later.")]
+ParkedUntil = Annotated[AwareDatetime, Field(description="Only those parked before.")]
+
+
 class Body(BaseModel):
     """A JSON body."""
 
@@ -85,6 +99,13 @@ class LineBody(Body):
 
     sku: Sku
     quantity: Annotated[int, Field(ge=1, le=MOST_UNITS, description="Units.")]
+
+
+def _storable(value: Any) -> Any:
+    """NUL is JSON, but nothing that Postgres keeps."""
+    if "\\u0000" in json.dumps(value):
+        raise PydanticCustomError("nul", "leave the character NUL out")
+    return value
 
 
 def _one_line_a_sku(lines: tuple[LineBody, ...]) -> tuple[LineBody, ...]:
@@ -155,6 +176,71 @@ class OperatorBody(Body):
     ]
 
 
+class NoteBody(Body):
+    """What is known about a group of parked messages, and who looks after it."""
+
+    actor: Annotated[Reference, Field(description="Who says it.", examples=["ana"])]
+    note: Annotated[
+        str, StringConstraints(min_length=1, max_length=2000, pattern=_PLAIN), Field(description="One line.")
+    ]
+    owner: Annotated[Reference | None, Field(description="Who looks after it; null: nobody.")] = None
+
+
+class PatchStep(Body):
+    """One step of a JSON Patch (RFC 6902)."""
+
+    op: Literal["add", "remove", "replace", "test"]
+    path: Annotated[str, StringConstraints(pattern=r"^(/[ -~]{0,200})?$"), Field(description="JSON pointer.")]
+    value: Annotated[Any, AfterValidator(_storable), Field(description="What to put or to expect there.")] = (
+        None
+    )
+
+
+class EditBody(OperatorBody):
+    """How a parked message is changed before it is sent under a new id."""
+
+    patch: Annotated[
+        tuple[PatchStep, ...],
+        Field(min_length=1, max_length=50, description="JSON Patch of the decoded body; not of its id."),
+    ]
+
+
+class SelectionBody(Body):
+    """Which parked messages: all that is given must hold. Without a status, those that can be taken."""
+
+    ids: Annotated[tuple[Uuid, ...], Field(max_length=1000, description="Only these.")] = ()
+    status: Annotated[
+        str | None,
+        _one_of(PARKED_STATUSES, "use one of {names}"),
+        Field(description="Only those of this status.", json_schema_extra={"enum": [*PARKED_STATUSES, None]}),
+    ] = None
+    service: ParkedService | None = None
+    type: ParkedType | None = None
+    group: ParkedGroup | None = None
+    workflow_id: ParkedWorkflow | None = None
+    message_id: ParkedMessageId | None = None
+    since: ParkedSince | None = None
+    until: ParkedUntil | None = None
+
+
+class OperationBody(OperatorBody):
+    """What to do to which parked messages. They are fixed now: what is parked later is not among them."""
+
+    kind: Literal["replay", "discard", "restore"]
+    selection: SelectionBody
+    dry_run: Annotated[bool, Field(description="Only tell what would be taken.")] = False
+    limit: Annotated[int | None, Field(ge=1, le=MOST, description="Take so many at most, oldest first.")] = (
+        None
+    )
+    rate: Annotated[float | None, Field(ge=0.01, le=1000, description="Messages a second at most.")] = None
+    canary: Annotated[
+        int, Field(ge=0, le=1000, description="Send so many first, and the rest if none parks again.")
+    ] = 0
+    stop_ratio: Annotated[
+        float | None, Field(ge=0, le=1, description="Stop when a larger share than this has failed.")
+    ] = None
+
+
 class CancelBody(Body):
     """Why a workflow is to be undone."""
 
@@ -198,6 +284,13 @@ class WorkflowsQuery(Parameters):
 class ParkedQuery(Parameters):
     """Which parked messages, and which page of them."""
 
+    service: ParkedService | None = None
+    type: ParkedType | None = None
+    group: ParkedGroup | None = None
+    workflow_id: ParkedWorkflow | None = None
+    message_id: ParkedMessageId | None = None
+    since: ParkedSince | None = None
+    until: ParkedUntil | None = None
     status: Annotated[
         str | None,
         _one_of(PARKED_STATUSES, "use one of {names}"),
@@ -211,6 +304,51 @@ class ParkedPath(Parameters):
     """One parked message."""
 
     parked_id: Annotated[Uuid, Field(description="Its id in the list of parked messages.")]
+
+
+class GroupsQuery(Parameters):
+    """Which groups of parked messages."""
+
+    service: ParkedService | None = None
+    limit: Limit = PAGE
+
+
+class GroupPath(Parameters):
+    """One group of parked messages."""
+
+    group: Annotated[
+        str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$"), Field(description="Its fingerprint.")
+    ]
+
+
+class OperationPath(Parameters):
+    """One operation."""
+
+    operation_id: Annotated[Uuid, Field(description="Id that its creation gave.")]
+
+
+class OperationsQuery(Parameters):
+    """Which operations, and which page of them."""
+
+    state: Annotated[
+        str | None,
+        _one_of(STATES, "use one of {names}"),
+        Field(description="Only those of this state.", json_schema_extra={"enum": list(STATES)}),
+    ] = None
+    cursor: Cursor | None = None
+    limit: Limit = PAGE
+
+
+class ItemsQuery(Parameters):
+    """Which items of an operation, and which page of them."""
+
+    state: Annotated[
+        str | None,
+        _one_of(ITEM_STATES, "use one of {names}"),
+        Field(description="Only those of this state.", json_schema_extra={"enum": list(ITEM_STATES)}),
+    ] = None
+    after: Annotated[int, Field(ge=0, le=2**31 - 1, description="Only those behind this number.")] = 0
+    limit: Limit = PAGE
 
 
 class SkuPath(Parameters):

@@ -10,7 +10,25 @@ from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.intents import create_intent
 from fulcrum.web.operation import Operation
-from fulcrum.web.parked import discard_parked, list_parked, replay_parked, show_parked
+from fulcrum.web.operations import (
+    abort_operation,
+    create_operation,
+    list_items,
+    list_operations,
+    pause_operation,
+    resume_operation,
+    show_operation,
+)
+from fulcrum.web.parked import (
+    discard_parked,
+    edit_parked,
+    list_groups,
+    list_parked,
+    note_group,
+    replay_parked,
+    restore_parked,
+    show_parked,
+)
 from fulcrum.web.stock import receive_stock, show_stock
 from fulcrum.web.workflows import list_workflows, show_workflow
 
@@ -60,6 +78,48 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/parked/{parked_id}/discard", discard_parked, {200: answers.ParkedMessage},
         (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/restore", restore_parked, {200: answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/edit", edit_parked, {200: answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict", "switched-off"),
+        path_model=bodies.ParkedPath, body_model=bodies.EditBody,
+    ),
+    Operation(
+        "GET", "/v1/parked-groups", list_groups, {200: answers.ParkedGroups},
+        ("invalid-parameter", "unavailable"), query_model=bodies.GroupsQuery,
+    ),
+    Operation(
+        "POST", "/v1/parked-groups/{group}/note", note_group, {200: answers.ParkedGroup},
+        (*_PATH, *_BODY), path_model=bodies.GroupPath, body_model=bodies.NoteBody,
+    ),
+    Operation(
+        "POST", "/v1/operations", create_operation, {200: answers.OperationPlan, 202: answers.Operation},
+        (*_KEYED, "conflict"), body_model=bodies.OperationBody, keyed=True, key_optional=True,
+    ),
+    Operation(
+        "GET", "/v1/operations", list_operations, {200: answers.OperationPage},
+        ("invalid-parameter", "unavailable"), query_model=bodies.OperationsQuery,
+    ),
+    Operation(
+        "GET", "/v1/operations/{operation_id}", show_operation, {200: answers.Operation}, _PATH,
+        path_model=bodies.OperationPath,
+    ),
+    Operation(
+        "GET", "/v1/operations/{operation_id}/items", list_items, {200: answers.OperationItems}, _PATH,
+        path_model=bodies.OperationPath, query_model=bodies.ItemsQuery,
+    ),
+    *(
+        Operation(
+            "POST", f"/v1/operations/{{operation_id}}/{act}", handler, {200: answers.Operation},
+            (*_PATH, *_BODY, "conflict"), path_model=bodies.OperationPath, body_model=bodies.OperatorBody,
+        )
+        for act, handler in (
+            ("pause", pause_operation), ("resume", resume_operation), ("abort", abort_operation),
+        )
     ),
     Operation(
         "GET", "/problems/{code}", show_problem, {200: answers.ProblemKind},

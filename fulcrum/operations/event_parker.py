@@ -1,0 +1,221 @@
+"""How does an event that no agent could take get from its dead-letter topic into Postgres?
+
+At least once, under an id computed from the place in the dead-letter topic: reading a record twice makes one
+row. The offsets are committed behind the rows. The topic keeps the record, whatever becomes of the row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message
+from sqlalchemy import func, select
+
+from fulcrum.commands.fingerprint import fingerprint
+from fulcrum.commands.parker import jsonable, storable
+from fulcrum.errors import Retryable
+from fulcrum.operations.moves import EVENTS
+from fulcrum.operations.sending import DLQ_HEADERS
+from fulcrum.settings import Settings
+from fulcrum.store.bulk import arrays, insert_rows
+from fulcrum.store.database import Database
+from fulcrum.store.relations import PARKED_MESSAGES
+from fulcrum.telemetry.metrics import messages_parked
+from fulcrum.wire.headers import Envelope
+from fulcrum.wire.topics import STREAMS, Topics
+
+log = structlog.get_logger()
+
+_ROOT = UUID("b1a6f0de-0a53-5b0f-9a1e-3f1c8f0b6a21")
+_BATCH = 50
+#: Seconds for which a fetch may find nothing, and between tries while something is away.
+_POLL = 0.5
+_RETRY = 1.0
+_COLUMNS = (
+    "id", "parked_at", "service", "message_id", "type", "workflow_id", "queue", "reason", "error_class",
+    "error", "fingerprint", "attempts", "headers", "body", "decoded", "origin",
+)  # fmt: skip
+_INSERT = insert_rows(PARKED_MESSAGES, _COLUMNS).on_conflict_do_nothing()
+
+
+def parked_event(message: Message, decoded: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
+    """What is kept of a record of a dead-letter topic."""
+    pairs = _headers(message)
+    told = {name: storable(value.decode(errors="replace")) for name, value in pairs}
+    envelope = Envelope.from_kafka(pairs)
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    came_from = told.get(f"{DLQ_HEADERS}topic") or str(topic).removesuffix(".dlq")
+    error = told.get(f"{DLQ_HEADERS}error") or "its dead-letter topic does not say why"
+    error_class, _, rest = error.partition(": ")
+    if not rest or not error_class.isidentifier():
+        error_class, rest = "Undeliverable", error
+    key, value = message.key(), message.value()
+    own = [(name, raw) for name, raw in pairs if not name.startswith(DLQ_HEADERS)]
+    kind = storable(envelope.type) or "unknown"
+    return {
+        "id": str(uuid5(_ROOT, f"{topic}/{partition}/{offset}")),
+        "parked_at": _time(told.get(f"{DLQ_HEADERS}at")) or now,
+        "service": EVENTS,
+        "message_id": storable(envelope.message_id) or "unknown",
+        "type": kind,
+        "workflow_id": _uuid(envelope.workflow_id) or _uuid((key or b"").decode(errors="replace")),
+        "queue": came_from,
+        "reason": f"refused by {told.get(f'{DLQ_HEADERS}consumer', 'an agent')}",
+        "error_class": error_class,
+        "error": rest,
+        "fingerprint": fingerprint(kind, error_class, rest),
+        "attempts": 1,
+        "headers": {name: value for name, value in told.items() if not name.startswith(DLQ_HEADERS)},
+        "body": value or b"",
+        "decoded": decoded,
+        "origin": {
+            "topic": came_from,
+            "partition": _number(told.get(f"{DLQ_HEADERS}partition"), partition),
+            "offset": _number(told.get(f"{DLQ_HEADERS}offset"), offset),
+            "key": None if key is None else base64.b64encode(key).decode(),
+            "null": value is None,
+            "headers": [[name, base64.b64encode(raw).decode()] for name, raw in own],
+        },
+    }
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    found: Any = message.headers() or ()
+    return [(name, b"" if value is None else bytes(value)) for name, value in found]
+
+
+def _number(text: str | None, otherwise: int | None) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 19 else otherwise or 0
+
+
+def _uuid(text: str | None) -> str | None:
+    try:
+        return str(UUID(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+class EventParker:
+    """Moves dead-lettered events into ``ops.parked_messages`` as those of service ``events``.
+
+    ``read`` decodes a body for the people who look at it. One in a group of its own does the work.
+    """
+
+    def __init__(
+        self, db: Database, settings: Settings, read: Callable[[bytes], Awaitable[object]] | None = None
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._read = read
+        topics = Topics(settings.namespace)
+        self._topics = [topics.dlq(topics.stream(stream)) for stream in STREAMS]
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-parker")
+        self._consumer: Consumer | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Park until ``stop``. Kafka and Postgres may come and go."""
+        loop = asyncio.get_running_loop()
+        await self._count()
+        try:
+            while not stop.is_set():
+                try:
+                    records = await loop.run_in_executor(self._thread, self._fetch)
+                    if records:
+                        await self._store_patiently(records, stop)
+                except Exception as error:
+                    # What was not committed is read again by the next consumer.
+                    log.warning("event_parking.failed", error=str(error), retry_in=_RETRY)
+                    await loop.run_in_executor(self._thread, self._close)
+                    await self._wait(stop)
+        finally:
+            await loop.run_in_executor(self._thread, self._close)
+            self._thread.shutdown(wait=False)
+
+    async def _store_patiently(self, records: Sequence[Message], stop: asyncio.Event) -> None:
+        """Store and commit ``records``; at the end of the process what is not stored stays unread."""
+        while not stop.is_set():
+            try:
+                await self._store(records)
+            except Retryable as error:
+                log.warning("event_parking.waits", error=str(error), retry_in=_RETRY)
+                await self._wait(stop)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._commit)
+                return
+
+    async def _store(self, records: Sequence[Message]) -> None:
+        now = datetime.now(UTC)
+        rows = [parked_event(record, await self._decode(record), now) for record in records]
+        await self._db.execute(_INSERT, arrays(_COLUMNS, rows))
+        for row in rows:
+            log.info("event.kept", parked_id=row["id"], topic=row["queue"], fingerprint=row["fingerprint"])
+        await self._count()
+
+    async def _decode(self, record: Message) -> dict[str, Any] | None:
+        body = record.value()
+        if self._read is None or body is None:
+            return None
+        try:
+            decoded: dict[str, Any] = jsonable(await self._read(body))
+        except Exception:
+            return None  # that it cannot be read may be the very reason why it is here
+        return decoded
+
+    async def _count(self) -> None:
+        waiting = select(func.count().label("n")).where(
+            PARKED_MESSAGES.c.service == EVENTS, PARKED_MESSAGES.c.status == "parked"
+        )
+        with suppress(Retryable):
+            row = await self._db.one(waiting)
+            messages_parked.labels(EVENTS).set(row["n"] if row else 0)
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RETRY):
+                await stop.wait()
+
+    # --- in the consumer's thread -----------------------------------------------------------------
+
+    def _fetch(self) -> list[Message]:
+        if self._consumer is None:
+            self._consumer = Consumer(
+                {
+                    "bootstrap.servers": self._settings.kafka_bootstrap,
+                    "group.id": f"{self._settings.namespace}-event-parker",
+                    "client.id": f"fulcrum-event-parker-{self._settings.instance}",
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",
+                    "log_level": 2,
+                }
+            )
+            self._consumer.subscribe(self._topics)
+        records = self._consumer.consume(_BATCH, _POLL)
+        for record in records:
+            if record.error() is not None:
+                raise KafkaException(record.error())
+        return records
+
+    def _commit(self) -> None:
+        if self._consumer is not None:
+            self._consumer.commit(asynchronous=False)
+
+    def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
