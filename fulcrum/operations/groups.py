@@ -21,6 +21,13 @@ WINDOWS = {
 _WAITING = PARKED.c.status.in_(("parked", "replaying"))
 
 
+_EVERY = PARKED.alias("every")
+# Of all its messages, also of those that nobody waits for any more; the index by cause has it at its end.
+_FIRST_SEEN = (
+    select(func.min(_EVERY.c.parked_at)).where(_EVERY.c.fingerprint == PARKED.c.fingerprint).scalar_subquery()
+)
+
+
 def _since(window: timedelta) -> Any:
     return PARKED.c.parked_at > func.now() - literal(window, Interval)
 
@@ -40,7 +47,7 @@ def _groups() -> Select[Any]:
             _latest(PARKED.c.error).label("error"),
             func.count().filter(_WAITING).label("waiting"),
             *counted,
-            func.min(PARKED.c.parked_at).label("first_seen"),
+            _FIRST_SEEN.label("first_seen"),
             func.max(PARKED.c.parked_at).label("last_seen"),
             GROUPS.c.note,
             GROUPS.c.owner,

@@ -129,7 +129,7 @@ async def sent(db: Database, work: Work, epoch: int, edited: Row | None = None) 
         if await tx.one(_LOCK, {"operation": work.operation["id"], "epoch": epoch}) is None:
             return False
         if edited is not None:
-            await tx.execute(insert(PARKED), edited)
+            await tx.execute(insert(PARKED).values(edited))
         changed = {"status": kind.target, "status_at": func.clock_timestamp()}
         if edited is not None:
             changed["edited_as"] = edited["id"]

@@ -16,8 +16,9 @@ from contextlib import suppress
 import structlog
 from sqlalchemy import Float, bindparam, func, or_, select, text, update
 
-from fulcrum.commands.retry import pause_before_try
-from fulcrum.errors import Corrupt, Misconfigured, Rejected, Retryable
+from fulcrum.commands.parker import storable
+from fulcrum.commands.retry import is_bug, pause_before_try
+from fulcrum.errors import Misconfigured, Retryable
 from fulcrum.operations import moves
 from fulcrum.operations.editing import Editor
 from fulcrum.operations.moves import Next, Work
@@ -206,9 +207,14 @@ class Runner:
                 patch = work.operation["arguments"]["patch"]
                 edited = await self._editor.edited(work.message, patch, work.operation["id"])
             await self._sender.send(edited or work.message)
-        except (Rejected, Corrupt) as error:
-            log.warning("message.not_sent", parked_id=work.message["id"], error=str(error))
-            return await moves.refused(self._db, work, epoch, str(error)[:500])
+        except (Retryable, Misconfigured):
+            raise
+        except Exception as error:
+            # Whatever else it is, it would be the same at the next try, and the others should not wait for it.
+            trace = {"exc_info": error} if is_bug(error) else {}
+            log.warning("message.not_sent", parked_id=work.message["id"], error=str(error), **trace)
+            told = storable(str(error) or type(error).__name__)[:500]
+            return await moves.refused(self._db, work, epoch, told)
         log.info("message.sent_again", parked_id=work.message["id"], operation=work.operation["id"])
         return await moves.sent(self._db, work, epoch, edited)
 
