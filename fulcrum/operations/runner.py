@@ -210,7 +210,7 @@ class Runner:
         except (Retryable, Misconfigured):
             raise
         except Exception as error:
-            # Whatever else it is, it would be the same at the next try, and the others should not wait for it.
+            # Whatever else it is would be the same at the next try, and the others should not wait for it.
             trace = {"exc_info": error} if is_bug(error) else {}
             log.warning("message.not_sent", parked_id=work.message["id"], error=str(error), **trace)
             told = storable(str(error) or type(error).__name__)[:500]

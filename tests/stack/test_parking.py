@@ -212,7 +212,7 @@ async def test_list_is_read_in_pages(settings: Settings, channel: AbstractChanne
 )
 async def test_senseless_request_is_rejected(db: Database, arguments: dict[str, Any]) -> None:
     """A status or a cursor that does not exist is named."""
-    with pytest.raises(Rejected, match="status 'lost'|cursor"):
+    with pytest.raises(Rejected, match=r"status 'lost'|cursor"):
         await list_parked(db, **arguments)
 
 
