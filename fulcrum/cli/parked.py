@@ -134,7 +134,7 @@ def edit(
     actor: Actor = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Send a message changed, under a new id, in place of the old one. Off unless FULCRUM_PARKED_EDIT is set."""
+    """Send a message changed, under a new id, in place of the old one. Off by default."""
     body = {"actor": actor or getpass.getuser(), "reason": reason, "patch": _patch(patch)}
     message = Client().post(f"/v1/parked/{segment(parked_id)}/edit", body).body
     if output is Output.TABLE:

@@ -40,9 +40,7 @@ All = Annotated[bool, typer.Option("--all", help="Every message that can be take
 Most = Annotated[int | None, typer.Option(help="Take so many, the oldest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be taken.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Follow the operation; exit code 1 when something failed.")
-]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 when something failed.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
 
 
@@ -181,6 +179,11 @@ def _do(wish: _Wish, parked_id: str | None, manner: _Manner, output: Output) -> 
         _show(message, output)
 
 
+def on_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
 def _many(wish: _Wish, manner: _Manner, output: Output) -> None:
     if not wish.chosen and not wish.everything:
         raise Rejected("nothing is selected: give an id, options such as --group, or --all")
@@ -194,7 +197,7 @@ def _many(wish: _Wish, manner: _Manner, output: Output) -> None:
         "limit": wish.limit,
         **paced,
     }
-    if manner.dry_run or (sys.stdin.isatty() and not manner.yes):
+    if manner.dry_run or (on_terminal() and not manner.yes):
         plan = client.post("/v1/operations", {**body, "dry_run": True}).body
         if manner.dry_run:
             _show(plan, output)
