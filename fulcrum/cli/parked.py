@@ -51,6 +51,14 @@ _COLUMNS = {
     "error_class": "error",
     "error": "",
 }
+_KEY_COLUMNS = {
+    "outbox": "outbox",
+    "key": "key",
+    "key_text": "as text",
+    "rows": "events",
+    "parked_at": "parked",
+    "error": "error",
+}
 _GROUP_COLUMNS = {
     "fingerprint": "group",
     "service": "service",
@@ -124,6 +132,35 @@ def note_(
 def show(parked_id: ParkedId, output: OutputOption = Output.TABLE) -> None:
     """Show all that is kept of a parked message."""
     _show(Client().get(f"/v1/parked/{segment(parked_id)}"), output)
+
+
+@app.command("keys")
+def keys(
+    limit: Annotated[int, typer.Option(help="How many, 200 at most.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the keys of outboxes that have stopped, because Kafka does not take one of their events."""
+    found = Client().get("/v1/parked-keys", limit=limit)
+    show_rows(found["items"], _KEY_COLUMNS, output)
+    if not found["items"]:
+        note("no key is parked")
+
+
+@app.command("release")
+def release(
+    outbox: Annotated[str, typer.Argument(help="intake, payments or inventory.")],
+    key: Annotated[str, typer.Argument(help="The key as `fulcrum parked keys` shows it.")],
+    reason: Reason,
+    actor: Actor = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Let a key go on: its events are sent in their order, as soon as the relay begins anew."""
+    body = {"actor": actor or getpass.getuser(), "reason": reason}
+    released = Client().post(f"/v1/parked-keys/{segment(outbox)}/{segment(key)}/release", body).body
+    if output is Output.TABLE:
+        typer.echo(f"{released['total']} events of {outbox} go on")
+    else:
+        _show(released, output)
 
 
 @app.command("edit")

@@ -63,13 +63,12 @@ async def create(db: Database, request: Request, key: str | None = None) -> tupl
     """
     request.check()
     chosen = operation_id(key)
-    entry = _entry("create", request.actor, request.reason)
     values = {
         "id": chosen, "fingerprint": request.fingerprint(), "kind": request.kind, "state": "pending",
         "actor": request.actor, "reason": request.reason, "selection": request.selection(),
         "arguments": dict(request.arguments), "rate": request.rate, "canary": request.canary,
         "stop_ratio": request.stop_ratio, "matched": 0, "excluded": {}, "total": 0, "pending": 0,
-        "history": [entry],
+        "history": [entry("create", request.actor, request.reason)],
     }  # fmt: skip
     async with db.transaction() as tx:
         made = upsert(OPERATIONS).values(values).on_conflict_do_nothing().returning(OPERATIONS.c.id)
@@ -216,7 +215,6 @@ async def control(db: Database, operation: str, act: str, actor: str, reason: st
     What is aborted leaves the messages that were not begun as they are; one that was begun is finished.
     """
     sources, target = _CONTROLS[act]
-    entry = _entry(act, actor, reason)
     async with db.transaction() as tx:
         locked = select(OPERATIONS.c.state).where(OPERATIONS.c.id == _known(operation)).with_for_update()
         found = await tx.one(locked)
@@ -229,7 +227,7 @@ async def control(db: Database, operation: str, act: str, actor: str, reason: st
         changed: dict[str, Any] = {
             "state": target,
             "why": None if act == "resume" else f"{act} by {actor}: {reason}",
-            "history": OPERATIONS.c.history.op("||")(literal([entry], JSONB)),
+            "history": OPERATIONS.c.history.op("||")(literal([entry(act, actor, reason)], JSONB)),
         }
         if found["state"] in ("paused", "stopped") and act == "resume":
             changed |= {"canary": 0, "stop_ratio": None} if found["state"] == "stopped" else {}
@@ -254,7 +252,8 @@ async def _give_up(tx: Transaction, operation: str) -> dict[str, Any]:
     }
 
 
-def _entry(act: str, actor: str, reason: str) -> dict[str, str]:
+def entry(act: str, actor: str, reason: str) -> dict[str, str]:
+    """What a person did, as the history of an operation keeps it."""
     return {"at": datetime.now(UTC).isoformat(), "act": act, "actor": actor, "reason": reason}
 
 

@@ -271,6 +271,29 @@ class ParkedGroups(Shape):
     items: list[ParkedGroup]
 
 
+class ParkedKey(Shape):
+    """A key of an outbox that has stopped, because Kafka does not take one of its events."""
+
+    outbox: str
+    """intake, payments or inventory."""
+    key: str
+    """In base64 that is safe in addresses."""
+    key_text: str
+    """The same as text: in most cases the workflow id."""
+    topic: str
+    error: str
+    """Why its first event was not sent."""
+    rows: int
+    """How many events of it wait."""
+    parked_at: datetime
+
+
+class ParkedKeys(Shape):
+    """Keys that have stopped, those that wait longest first."""
+
+    items: list[ParkedKey]
+
+
 class OperationEntry(Shape):
     """What a person did to an operation."""
 
@@ -297,7 +320,7 @@ class Operation(Shape):
 
     id: str
     kind: str
-    """replay, edit, discard or restore."""
+    """replay, edit, discard, restore or release."""
     state: str
     """pending, running, paused, stopped, done or aborted."""
     why: str | None

@@ -20,6 +20,7 @@ from fulcrum.operations.accounting import ITEM_STATES, STATES
 from fulcrum.operations.plan import MOST
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from fulcrum.saga.run import Status
+from fulcrum.store.relations import SERVICE_SCHEMAS
 from fulcrum.web.currencies import CURRENCIES
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -311,6 +312,29 @@ class GroupsQuery(Parameters):
 
     service: ParkedService | None = None
     limit: Limit = PAGE
+
+
+class KeysQuery(Parameters):
+    """How many parked keys."""
+
+    limit: Limit = PAGE
+
+
+class KeyPath(Parameters):
+    """One parked key of an outbox."""
+
+    outbox: Annotated[
+        str,
+        _one_of(SERVICE_SCHEMAS, "use one of {names}"),
+        Field(description="The outbox.", json_schema_extra={"enum": list(SERVICE_SCHEMAS)}),
+    ]
+    key: Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^([A-Za-z0-9_-]{4}){0,60}([A-Za-z0-9_-]{4}|[A-Za-z0-9_-]{2}==|[A-Za-z0-9_-]{3}=)$"
+        ),
+        Field(description="The key as the list shows it: base64 that is safe in addresses."),
+    ]
 
 
 class GroupPath(Parameters):

@@ -29,6 +29,7 @@ from fulcrum.web.parked import (
     restore_parked,
     show_parked,
 )
+from fulcrum.web.parked_keys import list_parked_keys, release_parked_key
 from fulcrum.web.stock import receive_stock, show_stock
 from fulcrum.web.workflows import list_workflows, show_workflow
 
@@ -95,6 +96,14 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/parked-groups/{group}/note", note_group, {200: answers.ParkedGroup},
         (*_PATH, *_BODY), path_model=bodies.GroupPath, body_model=bodies.NoteBody,
+    ),
+    Operation(
+        "GET", "/v1/parked-keys", list_parked_keys, {200: answers.ParkedKeys},
+        ("invalid-parameter", "unavailable"), query_model=bodies.KeysQuery,
+    ),
+    Operation(
+        "POST", "/v1/parked-keys/{outbox}/{key}/release", release_parked_key, {200: answers.Operation},
+        (*_PATH, *_BODY), path_model=bodies.KeyPath, body_model=bodies.OperatorBody,
     ),
     Operation(
         "POST", "/v1/operations", create_operation, {200: answers.OperationPlan, 202: answers.Operation},

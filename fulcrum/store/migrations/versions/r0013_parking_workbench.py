@@ -46,7 +46,7 @@ _OPERATIONS = """
 CREATE TABLE ops.operations (
     id uuid PRIMARY KEY,
     fingerprint bytea NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('replay', 'edit', 'discard', 'restore')),
+    kind text NOT NULL CHECK (kind IN ('replay', 'edit', 'discard', 'restore', 'release')),
     state text NOT NULL
         CHECK (state IN ('pending', 'running', 'paused', 'stopped', 'done', 'aborted')),
     actor text NOT NULL,
