@@ -2,8 +2,8 @@
 
 Its rows return under their old ids, so that they leave before every later one of their key. The lease changes
 hands in the same transaction: whoever sends now deletes nothing any more, learns that the lease is lost, and
-begins anew, from the lowest id and with the parked keys read again. Until then it takes the key for parked and
-sends nothing of it, so nothing overtakes.
+begins anew, from the lowest id and with the parked keys read again. Until then it takes the key for parked
+and sends nothing of it, so nothing overtakes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,8 @@ async def list_parked_keys(db: Database, limit: int) -> list[Row]:
     """The parked keys of every outbox, those that wait longest first."""
     found: list[Row] = []
     for schema in SERVICE_SCHEMAS:
-        query = (
-            _parked(messaging(schema))
-            .order_by(func.min(messaging(schema).outbox_parked.c.parked_at))
-            .limit(limit)
-        )
+        relations = messaging(schema)
+        query = _parked(relations).order_by(func.min(relations.outbox_parked.c.parked_at)).limit(limit)
         found += [{"outbox": schema, **row} for row in await db.all(query)]
     return sorted(found, key=lambda row: row["parked_at"])[:limit]
 
