@@ -39,6 +39,8 @@ _BATCH = 50
 #: Seconds for which a fetch may find nothing, and between tries while something is away.
 _POLL = 0.5
 _RETRY = 1.0
+#: Seconds between counts of what waits for an operator, who may be served by another process.
+_COUNT_EVERY = 15.0
 _COLUMNS = (
     "id", "parked_at", "service", "message_id", "type", "workflow_id", "queue", "reason", "error_class",
     "error", "fingerprint", "attempts", "headers", "body", "decoded", "origin",
@@ -131,9 +133,12 @@ class EventParker:
     async def run(self, stop: asyncio.Event) -> None:
         """Park until ``stop``. Kafka and Postgres may come and go."""
         loop = asyncio.get_running_loop()
-        await self._count()
+        counted = -_COUNT_EVERY
         try:
             while not stop.is_set():
+                if loop.time() - counted >= _COUNT_EVERY:
+                    counted = loop.time()
+                    await self._count()
                 try:
                     records = await loop.run_in_executor(self._thread, self._fetch)
                     if records:
@@ -165,7 +170,6 @@ class EventParker:
         await self._db.execute(_INSERT, arrays(_COLUMNS, rows))
         for row in rows:
             log.info("event.kept", parked_id=row["id"], topic=row["queue"], fingerprint=row["fingerprint"])
-        await self._count()
 
     async def _decode(self, record: Message) -> dict[str, Any] | None:
         body = record.value()

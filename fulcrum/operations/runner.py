@@ -39,6 +39,8 @@ _RENEW_EVERY = 1.0
 _IDLE = 0.5
 _OBSERVE_EVERY = 0.5
 _OBSERVE_LATE = 15.0
+#: Seconds that the messages in hand may take when the process stops.
+_FINISH_WITHIN = 4.0
 #: Operations in progress at once: a slow one must not keep a single act waiting.
 _AT_ONCE = 16
 
@@ -125,6 +127,11 @@ class Runner:
         finally:
             for helper in (watching, ending):
                 helper.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_FINISH_WITHIN)
+            # One that waits for a broker that is away is begun again by the next runner.
+            for task in self._tasks:
+                task.cancel()
             await asyncio.gather(*self._tasks, watching, ending, return_exceptions=True)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:

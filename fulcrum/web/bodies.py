@@ -12,7 +12,15 @@ import json
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, LiteralString
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from fulcrum.commands.parking import STATUSES as PARKED_STATUSES
@@ -40,6 +48,13 @@ def _one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _iso_8601(value: object) -> object:
+    """Seconds since 1970 would be taken too, and are more often a mistake."""
+    if isinstance(value, str) and value[4:5] == value[7:8] == "-":
+        return value
+    raise PydanticCustomError("moment", "give a time in ISO 8601 with its zone, such as 2026-03-01T10:00:00Z")
 
 
 _DEFINITIONS = sorted(DEFINITIONS)
@@ -74,8 +89,14 @@ ParkedType = Annotated[Name, Field(description="Only those of this message type.
 ParkedGroup = Annotated[Name, Field(description="Only those of this group: its fingerprint.")]
 ParkedWorkflow = Annotated[Uuid, Field(description="Only those of this workflow.")]
 ParkedMessageId = Annotated[Name, Field(description="Only those of this message id.")]
-ParkedSince = Annotated[AwareDatetime, Field(description="Only those parked then or later.")]
-ParkedUntil = Annotated[AwareDatetime, Field(description="Only those parked before.")]
+Moment = Annotated[AwareDatetime, BeforeValidator(_iso_8601)]
+ParkedSince = Annotated[Moment, Field(description="Only those parked then or later.")]
+ParkedUntil = Annotated[Moment, Field(description="Only those parked before.")]
+ParkedStatus = Annotated[
+    str,
+    _one_of(PARKED_STATUSES, "use one of {names}"),
+    Field(description="Only those of this status.", json_schema_extra={"enum": list(PARKED_STATUSES)}),
+]
 
 
 class Body(BaseModel):
@@ -210,11 +231,7 @@ class SelectionBody(Body):
     """Which parked messages: all that is given must hold. Without a status, those that can be taken."""
 
     ids: Annotated[tuple[Uuid, ...], Field(max_length=1000, description="Only these.")] = ()
-    status: Annotated[
-        str | None,
-        _one_of(PARKED_STATUSES, "use one of {names}"),
-        Field(description="Only those of this status.", json_schema_extra={"enum": [*PARKED_STATUSES, None]}),
-    ] = None
+    status: ParkedStatus | None = None
     service: ParkedService | None = None
     type: ParkedType | None = None
     group: ParkedGroup | None = None
@@ -292,11 +309,7 @@ class ParkedQuery(Parameters):
     message_id: ParkedMessageId | None = None
     since: ParkedSince | None = None
     until: ParkedUntil | None = None
-    status: Annotated[
-        str | None,
-        _one_of(PARKED_STATUSES, "use one of {names}"),
-        Field(description="Only those of this status.", json_schema_extra={"enum": list(PARKED_STATUSES)}),
-    ] = None
+    status: ParkedStatus | None = None
     cursor: Cursor | None = None
     limit: Limit = PAGE
 
