@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, LiteralString
 
 from pydantic import (
@@ -50,11 +51,20 @@ def _one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _iso_8601(value: object) -> object:
-    """Seconds since 1970 would be taken too, and are more often a mistake."""
-    if isinstance(value, str) and value[4:5] == value[7:8] == "-":
-        return value
-    raise PydanticCustomError("moment", "give a time in ISO 8601 with its zone, such as 2026-03-01T10:00:00Z")
+def _iso_8601(value: object) -> datetime:
+    """A time in UTC. Seconds since 1970 would be taken too, and are more often a mistake."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) and value[4:5] == "-" else None
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise PydanticCustomError(
+            "moment", "give a time in ISO 8601 with its zone, such as 2026-03-01T10:00:00Z"
+        )
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:  # in the first or the last year there is; nothing is parked there
+        return found.replace(tzinfo=UTC)
 
 
 _DEFINITIONS = sorted(DEFINITIONS)

@@ -54,6 +54,9 @@ def test_times_of_a_query_need_their_zone() -> None:
     assert ParkedQuery.model_validate({"since": "2026-03-01T00:00:00Z"}).since == datetime(
         2026, 3, 1, tzinfo=UTC
     )
+    odd = ParkedQuery.model_validate({"since": "2026-03-01T00:00:00-20:23"})
+    assert odd.since == datetime(2026, 3, 1, 20, 23, tzinfo=UTC)
+    assert ParkedQuery.model_validate({"since": "0001-01-01T00:00:00+10:00"}).since is not None
     for text in ("0.5", "1700000000", "2026-03-01T00:00:00", "yesterday"):
         with pytest.raises(ValidationError):
             ParkedQuery.model_validate({"until": text})
