@@ -7,34 +7,29 @@ row. The offsets are committed behind the rows. The topic keeps the record, what
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid5
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message
 from sqlalchemy import func, select
 
-from fulcrum.commands.fingerprint import fingerprint
-from fulcrum.commands.parker import jsonable, storable
+from fulcrum.commands.parker import jsonable
 from fulcrum.errors import Retryable
+from fulcrum.operations.dead_letters import parked_event
 from fulcrum.operations.moves import EVENTS
-from fulcrum.operations.sending import DLQ_HEADERS
 from fulcrum.settings import Settings
 from fulcrum.store.bulk import arrays, insert_rows
 from fulcrum.store.database import Database
 from fulcrum.store.relations import PARKED_MESSAGES
 from fulcrum.telemetry.metrics import messages_parked
-from fulcrum.wire.headers import Envelope
 from fulcrum.wire.topics import STREAMS, Topics
 
 log = structlog.get_logger()
 
-_ROOT = UUID("b1a6f0de-0a53-5b0f-9a1e-3f1c8f0b6a21")
 _BATCH = 50
 #: Seconds for which a fetch may find nothing, and between tries while something is away.
 _POLL = 0.5
@@ -46,71 +41,6 @@ _COLUMNS = (
     "error", "fingerprint", "attempts", "headers", "body", "decoded", "origin",
 )  # fmt: skip
 _INSERT = insert_rows(PARKED_MESSAGES, _COLUMNS).on_conflict_do_nothing()
-
-
-def parked_event(message: Message, decoded: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
-    """What is kept of a record of a dead-letter topic."""
-    pairs = _headers(message)
-    told = {name: storable(value.decode(errors="replace")) for name, value in pairs}
-    envelope = Envelope.from_kafka(pairs)
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
-    came_from = told.get(f"{DLQ_HEADERS}topic") or str(topic).removesuffix(".dlq")
-    error = told.get(f"{DLQ_HEADERS}error") or "its dead-letter topic does not say why"
-    error_class, _, rest = error.partition(": ")
-    if not rest or not error_class.isidentifier():
-        error_class, rest = "Undeliverable", error
-    key, value = message.key(), message.value()
-    own = [(name, raw) for name, raw in pairs if not name.startswith(DLQ_HEADERS)]
-    kind = storable(envelope.type) or "unknown"
-    return {
-        "id": str(uuid5(_ROOT, f"{topic}/{partition}/{offset}")),
-        "parked_at": _time(told.get(f"{DLQ_HEADERS}at")) or now,
-        "service": EVENTS,
-        "message_id": storable(envelope.message_id) or "unknown",
-        "type": kind,
-        "workflow_id": _uuid(envelope.workflow_id) or _uuid((key or b"").decode(errors="replace")),
-        "queue": came_from,
-        "reason": f"refused by {told.get(f'{DLQ_HEADERS}consumer', 'an agent')}",
-        "error_class": error_class,
-        "error": rest,
-        "fingerprint": fingerprint(kind, error_class, rest),
-        "attempts": 1,
-        "headers": {name: value for name, value in told.items() if not name.startswith(DLQ_HEADERS)},
-        "body": value or b"",
-        "decoded": decoded,
-        "origin": {
-            "topic": came_from,
-            "partition": _number(told.get(f"{DLQ_HEADERS}partition"), partition),
-            "offset": _number(told.get(f"{DLQ_HEADERS}offset"), offset),
-            "key": None if key is None else base64.b64encode(key).decode(),
-            "null": value is None,
-            "headers": [[name, base64.b64encode(raw).decode()] for name, raw in own],
-        },
-    }
-
-
-def _headers(message: Message) -> list[tuple[str, bytes]]:
-    found: Any = message.headers() or ()
-    return [(name, b"" if value is None else bytes(value)) for name, value in found]
-
-
-def _number(text: str | None, otherwise: int | None) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 19 else otherwise or 0
-
-
-def _uuid(text: str | None) -> str | None:
-    try:
-        return str(UUID(text)) if text else None
-    except ValueError:
-        return None
-
-
-def _time(text: str | None) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class EventParker:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 MOST = 100_000
 BEYOND_LIMIT = "beyond the limit"
 IN_ANOTHER = "in another operation"
+UNKNOWN = "does not exist"
 NO_BODY = "its body was deleted"
 
 

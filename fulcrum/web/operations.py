@@ -5,12 +5,14 @@ from __future__ import annotations
 from fulcrum.commands.parking import Filter
 from fulcrum.errors import Rejected
 from fulcrum.operations import store
+from fulcrum.operations.control import control
 from fulcrum.operations.requests import Request
 from fulcrum.operations.store import KeyReused
-from fulcrum.web import answers
-from fulcrum.web.bodies import ItemsQuery, OperationBody, OperationPath, OperationsQuery, OperatorBody
+from fulcrum.web import parked_answers as answers
+from fulcrum.web.bodies import OperatorBody
 from fulcrum.web.intents import REPLAYED
 from fulcrum.web.operation import KEY_HEADER, Answer, Call
+from fulcrum.web.parked_bodies import ItemsQuery, OperationBody, OperationPath, OperationsQuery
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.services import Services
 
@@ -104,6 +106,6 @@ async def abort_operation(
 
 
 async def _control(services: Services, path: OperationPath, act: str, body: OperatorBody) -> Answer:
-    row = await store.control(services.db, path.operation_id, act, body.actor, body.reason)
+    row = await control(services.db, path.operation_id, act, body.actor, body.reason)
     services.wake()
     return Answer(answers.Operation(**row))

@@ -20,17 +20,10 @@ from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request
 from fulcrum.operations.store import create
 from fulcrum.store.database import Row
-from fulcrum.web.answers import ParkedGroup, ParkedGroups, ParkedMessage, ParkedPage, ParkedSummary
-from fulcrum.web.bodies import (
-    EditBody,
-    GroupPath,
-    GroupsQuery,
-    NoteBody,
-    OperatorBody,
-    ParkedPath,
-    ParkedQuery,
-)
+from fulcrum.web.bodies import OperatorBody
 from fulcrum.web.operation import Answer, Call
+from fulcrum.web.parked_answers import ParkedGroup, ParkedGroups, ParkedMessage, ParkedPage, ParkedSummary
+from fulcrum.web.parked_bodies import EditBody, GroupPath, GroupsQuery, NoteBody, ParkedPath, ParkedQuery
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.services import Services
 from fulcrum.web.waiting import look_until

@@ -6,9 +6,10 @@ import base64
 
 from fulcrum.operations.releasing import release_key
 from fulcrum.store import release
-from fulcrum.web import answers
-from fulcrum.web.bodies import KeyPath, KeysQuery, OperatorBody
+from fulcrum.web import parked_answers as answers
+from fulcrum.web.bodies import OperatorBody
 from fulcrum.web.operation import Answer, Call
+from fulcrum.web.parked_bodies import KeyPath, KeysQuery
 from fulcrum.web.services import Services
 
 

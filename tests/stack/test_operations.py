@@ -41,6 +41,7 @@ from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.commands.topology import Topology
 from fulcrum.errors import Conflict, NotFound, Rejected
 from fulcrum.operations import groups, moves, store
+from fulcrum.operations.control import control
 from fulcrum.operations.outcomes import observe
 from fulcrum.operations.relations import OPERATIONS
 from fulcrum.operations.requests import edited_id
@@ -304,7 +305,7 @@ async def test_silent_canaries_ask_a_person(
         assert row["why"] == "1 of 1 canaries have shown no outcome in time"
         assert len(await queued(settings, channel)) == 1
         await take_effect(db, (await message_ids(db, ids))[0])
-        await store.control(db, operation, "resume", WHO, "it is slow today")
+        await control(db, operation, "resume", WHO, "it is slow today")
         runner.wake()
         row = await until(db, operation, "done")
     assert (row["succeeded"], row["failed"]) == (3, 0)
@@ -321,7 +322,7 @@ async def test_operation_stops_itself_when_too_many_fail(
         row = await until(db, operation, "stopped")
         assert (row["failed"], row["pending"]) == (5, 3)
         assert row["why"] == "5 of 5 failed, more than 0.5"
-        await store.control(db, operation, "resume", WHO, "seen")
+        await control(db, operation, "resume", WHO, "seen")
         runner.wake()
         row = await until(db, operation, "done")
     assert (row["failed"], row["pending"]) == (8, 0)
@@ -336,13 +337,13 @@ async def test_paused_operation_sends_nothing_until_it_is_resumed(
     """Pausing keeps what is left; resuming finishes it; the history names who did what."""
     await park_rows(db, 3)
     operation = await start(db)
-    await store.control(db, operation, "pause", "ben", "wait for the others")
+    await control(db, operation, "pause", "ben", "wait for the others")
     async with operating(db, settings, publisher) as runner:
         other = await start(db, "discard", await park_rows(db, 1))
         runner.wake()
         await until(db, other, "done")
         assert await queued(settings, channel) == []
-        await store.control(db, operation, "resume", "cleo", "go")
+        await control(db, operation, "resume", "cleo", "go")
         runner.wake()
         row = await until(db, operation, "done")
     assert [(entry["act"], entry["actor"]) for entry in row["history"]] == [
@@ -362,15 +363,15 @@ async def test_aborted_operation_leaves_the_rest_as_it_is(
             return bool((await store.get_operation(db, operation))["succeeded"] == 1)
 
         await eventually_async(one_left, within=10)
-        row = await store.control(db, operation, "abort", WHO, "enough")
+        row = await control(db, operation, "abort", WHO, "enough")
         assert (row["state"], row["succeeded"], row["skipped"], row["pending"]) == ("aborted", 1, 2, 0)
     assert await outcomes(db, operation) == [("succeeded", "sent")] + [("skipped", "aborted")] * 2
     assert (await store.plan(db, request(ids=ids))).included == 2
     for gone in ("pause", "resume"):
         with pytest.raises(Conflict, match="is aborted"):
-            await store.control(db, operation, gone, WHO, "x")
+            await control(db, operation, gone, WHO, "x")
     with pytest.raises(NotFound):
-        await store.control(db, str(uuid4()), "abort", WHO, "x")
+        await control(db, str(uuid4()), "abort", WHO, "x")
 
 
 # --- crashes --------------------------------------------------------------------------------------
@@ -458,7 +459,7 @@ async def test_aborted_while_a_message_is_in_hand(
     operation = await start(db)
     await db.execute(update(OPERATIONS).values(lease_epoch=1, state="running"))
     assert isinstance(await moves.begin(db, operation, 1, 1.0), moves.Work)
-    row = await store.control(db, operation, "abort", WHO, "enough")
+    row = await control(db, operation, "abort", WHO, "enough")
     assert (row["skipped"], row["pending"]) == (1, 1)
     async with operating(db, settings, publisher):
 

@@ -18,7 +18,7 @@ from sqlalchemy import insert
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.relations import PARKED_MESSAGES
-from fulcrum.web import answers
+from fulcrum.web import parked_answers as answers
 from fulcrum.wire.codec import open_codec
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

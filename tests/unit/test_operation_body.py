@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from fulcrum.web import problem
-from fulcrum.web.bodies import EditBody, OperationBody, ParkedQuery
+from fulcrum.web.parked_bodies import EditBody, OperationBody, ParkedQuery
 
 BODY: dict[str, Any] = {"kind": "replay", "selection": {}, "actor": "ana", "reason": "it is back"}
 
