@@ -26,6 +26,7 @@ from fulcrum.operations.kinds import KINDS
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.store.database import Database, Row, Transaction
 from fulcrum.store.relations import PARKED_MESSAGES as PARKED
+from fulcrum.telemetry.metrics import operation_items
 
 #: The outcome of an item whose message left and has shown nothing yet.
 SENT = "sent"
@@ -164,6 +165,7 @@ async def move_item(tx: Transaction, item: Row, before: str, after: str, outcome
             OPERATIONS.c[after]: OPERATIONS.c[after] + 1,
         }
         await tx.execute(update(OPERATIONS).where(OPERATIONS.c.id == item["operation_id"]).values(counted))
+        tx.after_commit(operation_items.labels(after).inc)
     return bool(moved)
 
 

@@ -50,6 +50,9 @@ command_seconds = Histogram(
 consumer_errors = Counter(
     "fulcrum_consumer_errors", "Errors of a command consumer, by class.", ("service", "error")
 )
+operation_items = Counter(
+    "fulcrum_operation_items", "Messages of operations by what became of them.", ("state",)
+)
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 
 # --- outbox ---------------------------------------------------------------------------------------
