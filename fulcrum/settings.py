@@ -132,6 +132,18 @@ class Settings(BaseSettings):
         description="Seconds after its publication in which a command that is on no queue may be in the "
         "hands of a worker; later it is missing.",
     )
+    parked_edit: bool = Field(
+        False, description="Whether a parked message may be edited and sent under a new id."
+    )
+    parked_retention: float = Field(
+        2592000.0,
+        gt=0,
+        description="Seconds for which the body of a replayed or discarded message is kept; until then a "
+        "discarded one can be restored.",
+    )
+    canary_wait: float = Field(
+        60.0, gt=0, description="Seconds for which an operation waits for the outcome of its canaries."
+    )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
 

@@ -14,8 +14,8 @@ import structlog
 
 from fulcrum.commands import standing
 from fulcrum.commands.accounts import SCHEMAS
-from fulcrum.commands.balance import Steady, missing
-from fulcrum.commands.depths import depths
+from fulcrum.commands.balance import Depths, Steady, missing
+from fulcrum.commands.depth import depths
 from fulcrum.errors import Retryable
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
@@ -65,7 +65,11 @@ class Accountant:
             await self._confirm(db)
             stands = await self._standings(db)
         late = {service: each.overdue for service, each in stands.items()}
-        seen = missing(late, await depths(self._settings)) if any(late.values()) else dict.fromkeys(late, 0)
+        seen = (
+            missing(late, Depths.of(await depths(self._settings)))
+            if any(late.values())
+            else dict.fromkeys(late, 0)
+        )
         lost = self._steady.after(seen)
         for service, each in stands.items():
             metrics.commands_open.labels(service).set(each.open)

@@ -42,6 +42,7 @@ _GROUPS = {
     "wf": ("fulcrum.cli.workflow", "Workflow runs."),
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
+    "op": ("fulcrum.cli.operation", "Operations on many messages."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
     "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
     "events": ("fulcrum.cli.events", "The events on Kafka."),

@@ -36,7 +36,7 @@ def list_(
     settings = load_settings()
 
     def look() -> bool:
-        found = asyncio.run(depths(settings))
+        found = asyncio.run(depths(settings, tell_unacked=True))
         show_rows([asdict(each) for each in found], _COLUMNS, output)
         if not found:
             note(f"no queue of namespace {settings.namespace} exists; a role that starts declares them")

@@ -7,8 +7,11 @@ commands are neither handled nor parked, so many messages lie on queues. Ids bey
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
+
+from fulcrum.commands.depth import Depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,18 @@ class Depths:
 
     own: Mapping[str, int]
     retry: int
+
+    @classmethod
+    def of(cls, queues: Iterable[Depth]) -> Self:
+        """The sums of what waits on ``queues``."""
+        own: dict[str, int] = {}
+        retry = 0
+        for each in queues:
+            if each.service is None:
+                retry += each.ready
+            else:
+                own[each.service] = own.get(each.service, 0) + each.ready
+        return cls(own, retry)
 
 
 def missing(overdue: Mapping[str, int], depths: Depths) -> dict[str, int]:

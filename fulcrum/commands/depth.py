@@ -23,44 +23,46 @@ _WITHIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """One queue. ``ready`` messages wait; ``unacked`` ones are with a consumer, None when nobody tells."""
+    """One queue. ``ready`` messages wait; ``unacked`` ones are with a consumer, None when nobody tells.
+
+    ``service`` is whose commands these are; None: those of all services.
+    """
 
     queue: str
+    service: str | None
     ready: int
     unacked: int | None
     consumers: int
 
 
-async def depths(settings: Settings) -> list[Depth]:
-    """Every queue of the topology that exists: commands, what is parked, retries.
+async def depths(settings: Settings, tell_unacked: bool = False) -> list[Depth]:
+    """Every queue of the topology that exists, in the order in which a message may move.
 
-    AMQP does not tell what is unacknowledged; the management API does, a few seconds late. Unavailable when
-    one that is set does not answer.
+    AMQP does not tell what is unacknowledged; ``tell_unacked`` asks the management API, which is a few seconds
+    late, if there is one. Unavailable or Misconfigured when RabbitMQ cannot be asked.
     """
     names = Topology(settings.namespace)
-    wanted = [names.queue(service) for service in SERVICES]
-    wanted += [names.parked_queue(service) for service in SERVICES]
-    wanted += [names.retry(level.name) for level in LEVELS]
-    unacked = await _unacked(settings)
+    wanted: list[tuple[str, str | None]] = [(names.queue(service), service) for service in SERVICES]
+    wanted += [(names.retry(level.name), None) for level in LEVELS]
+    wanted += [(names.parked_queue(service), service) for service in SERVICES]
+    unacked = await _unacked(settings) if tell_unacked else {}
     found = []
-    with broker_errors(server_of(settings.rabbitmq_url)):
-        connection = await dial(settings, "depths")
-        try:
-            for name in wanted:
+    connection = await dial(settings, "depths")
+    try:
+        with broker_errors(server_of(settings.rabbitmq_url)):
+            for name, service in wanted:
                 # A queue that is missing closes the channel that asks for it.
-                channel = await connection.channel()
+                channel = await connection.channel(publisher_confirms=False)
                 try:
                     async with asyncio.timeout(_WITHIN):
-                        queue = await channel.declare_queue(name, passive=True)
+                        told = (await channel.declare_queue(name, passive=True)).declaration_result
+                        await channel.close()
                 except ChannelNotFoundEntity:
                     continue
-                told = queue.declaration_result
-                found.append(
-                    Depth(name, told.message_count or 0, unacked.get(name), told.consumer_count or 0)
-                )
-                await channel.close()
-        finally:
-            await hang_up(connection)
+                ready, consumers = told.message_count or 0, told.consumer_count or 0
+                found.append(Depth(name, service, ready, unacked.get(name), consumers))
+    finally:
+        await hang_up(connection)
     return found
 
 

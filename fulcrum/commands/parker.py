@@ -20,11 +20,13 @@ from fulcrum.commands.delivery import (
     ERROR_CLASS,
     PARKED_AT,
     REASON,
+    TRACEBACK,
     attempt_of,
     log_context,
     plain_headers,
 )
-from fulcrum.commands.retry import fingerprint, pause_before_try
+from fulcrum.commands.fingerprint import fingerprint
+from fulcrum.commands.retry import pause_before_try
 from fulcrum.commands.subscription import Subscription
 from fulcrum.commands.topology import Topology
 from fulcrum.errors import Retryable
@@ -80,16 +82,16 @@ def parked_row(
     digest = hashlib.sha256(body).hexdigest()
     return {
         "id": str(uuid5(_ROOT, "\n".join((service, message_id, moment, reason, digest)))),
-        "parked_at": _time(moment) or now,
+        "parked_at": told_time(moment) or now,
         "service": service,
         "message_id": message_id,
         "type": kind,
-        "workflow_id": _uuid(envelope.workflow_id),
+        "workflow_id": told_uuid(envelope.workflow_id),
         "queue": queue,
         "reason": reason,
         "error_class": error_class,
         "error": error,
-        "fingerprint": fingerprint(kind, error_class, error),
+        "fingerprint": fingerprint(kind, error_class, error, headers.get(TRACEBACK, "")),
         "attempts": attempt_of(headers),
         "headers": headers,
         "body": body,
@@ -110,7 +112,8 @@ def _death(message: AbstractIncomingMessage) -> dict[str, str]:
     return {name: str(deaths[0].get(name, "")) for name in ("reason", "time")}
 
 
-def _time(text: str) -> datetime | None:
+def told_time(text: str) -> datetime | None:
+    """The time that a header tells, or None when it tells none."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -118,7 +121,8 @@ def _time(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _uuid(text: str | None) -> str | None:
+def told_uuid(text: str | None) -> str | None:
+    """The id that a header tells, or None when it is no UUID."""
     try:
         return str(UUID(text)) if text else None
     except ValueError:

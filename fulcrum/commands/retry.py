@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import re
 from dataclasses import dataclass
 
 from fulcrum.errors import Corrupt, Rejected, Retryable, Unavailable
@@ -152,21 +150,3 @@ def pause_before_try(tries: int, chance: float) -> float:
 def is_bug(error: BaseException) -> bool:
     """Whether nobody raised this on purpose, so that its traceback is worth keeping."""
     return kind_of(error) is Kind.BUG
-
-
-_VARIABLE = (
-    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE), "<id>"),
-    (re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{12,}\b", re.IGNORECASE), "<hex>"),
-    (re.compile(r"'[^']*'|\"[^\"]*\""), "<text>"),
-    (re.compile(r"\d+"), "<n>"),
-    (re.compile(r"\s+"), " "),
-)
-
-
-def fingerprint(message_type: str, error_class: str, error: str) -> str:
-    """Twelve hex digits, equal for messages parked for one cause whatever their ids and numbers."""
-    # A KeyError is nothing but its quoted key, which is then what tells causes apart.
-    text = error.strip().strip("'\"").lower()
-    for pattern, replacement in _VARIABLE:
-        text = pattern.sub(replacement, text)
-    return hashlib.sha256("\n".join((message_type, error_class, text)).encode()).hexdigest()[:12]

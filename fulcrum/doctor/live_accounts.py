@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fulcrum.commands.accounts import SCHEMAS
-from fulcrum.commands.balance import Steady, missing
-from fulcrum.commands.depths import depths
+from fulcrum.commands.balance import Depths, Steady, missing
+from fulcrum.commands.depth import depths
 from fulcrum.commands.standing import overdue_statement
 from fulcrum.doctor.findings import Fault, Finding, found
 from fulcrum.doctor.live_postgres import Scope, connect
@@ -51,7 +51,7 @@ async def accounts(settings: Settings, scope: Scope) -> Finding:
         late = await asyncio.to_thread(_overdue, settings, scope.grace)
         if not any(late.values()):
             return found(*ACCOUNTS, 0, [])
-        waiting = await depths(settings)
+        waiting = Depths.of(await depths(settings))
         lost = steady.after(missing({service: len(each) for service, each in late.items()}, waiting))
     queued = sum(waiting.own.values()) + waiting.retry
     faults = [fault for service in late for fault in _faults(service, late[service], lost[service], queued)]

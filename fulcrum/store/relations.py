@@ -141,6 +141,14 @@ PARKED_MESSAGES = Table(
     Column("status_at", time_column(), nullable=False, server_default=func.now()),
     Column("actor", Text),
     Column("note", Text),
+    # By the database's clock, so that parkings of one message can be put in order; ``parked_at`` is told.
+    Column("kept_at", time_column(), nullable=False, server_default=func.clock_timestamp()),
+    Column("operation_id", uuid_column()),
+    Column("edited_from", uuid_column()),
+    Column("edited_as", uuid_column()),
+    # Where in Kafka it lay, for an event: topic, partition, offset, key and headers as they came.
+    Column("origin", JSONB(none_as_null=True)),
+    Column("body_deleted_at", time_column()),
     schema="ops",
 )
 

@@ -72,6 +72,9 @@ consumer_resets = Counter(
 reservations_expired = Counter(
     "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
 )
+operation_items = Counter(
+    "fulcrum_operation_items", "Messages of operations by what became of them.", ("state",)
+)
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 commands_open = Gauge(
     "fulcrum_commands_open",

@@ -6,7 +6,7 @@ Clients must expect further fields; none that is here changes its meaning or goe
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -202,50 +202,6 @@ class Stock(Shape):
     consumed: int
     received: int
     version: int
-
-
-class ParkedSummary(Shape):
-    """A message that no worker could handle."""
-
-    id: str
-    parked_at: datetime
-    service: str
-    message_id: str
-    type: str
-    workflow_id: str | None
-    queue: str
-    reason: str
-    """Why it was given up."""
-    error_class: str
-    error: str
-    fingerprint: str
-    """Equal for messages that failed in the same way."""
-    attempts: int
-    status: str
-    """parked, replaying, replayed or discarded."""
-    status_at: datetime
-    actor: str | None
-    """Who replayed or discarded it."""
-    note: str | None
-    """The reason that was given for that."""
-
-
-class ParkedMessage(ParkedSummary):
-    """A parked message with all that is kept of it."""
-
-    headers: dict[str, str]
-    body: str
-    """The bytes as they came, in base64."""
-    decoded: dict[str, Any] | None
-    """What the bytes say; null when they cannot be read."""
-
-
-class ParkedPage(Shape):
-    """Parked messages, newest first."""
-
-    items: list[ParkedSummary]
-    next_cursor: str | None
-    """Give it as ``cursor`` to get the next page; null on the last one."""
 
 
 class ProblemKind(Shape):

@@ -1,4 +1,4 @@
-"""The intake role: one HTTP server, the relay that carries its outbox to Kafka, and the reconciler."""
+"""The intake role: one HTTP server, the relay of its outbox, the reconciler, and the runner of operations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import structlog
 from aiohttp import web
 
 from fulcrum.errors import Misconfigured
+from fulcrum.operations.event_parker import EventParker
+from fulcrum.operations.retention import Retention
+from fulcrum.operations.runner import Runner
+from fulcrum.operations.sending import Sender
 from fulcrum.settings import Settings
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.store.relay import Relay
@@ -67,7 +71,7 @@ async def serve_intake(settings: Settings, stop: asyncio.Event) -> None:
         if await _before(stop, services.open()):
             async with _relaying(settings, services) as relay:
                 log.info("intake.ready")
-                async with _reconciling(settings, services):
+                async with _reconciling(settings, services), _operating(settings, services):
                     await _before(stop, relay)
                 await runner.cleanup()
     finally:
@@ -132,6 +136,27 @@ async def _reconciling(settings: Settings, services: Services) -> AsyncIterator[
     finally:
         stop.set()
         await asyncio.wait((task,))
+
+
+@asynccontextmanager
+async def _operating(settings: Settings, services: Services) -> AsyncIterator[None]:
+    """Keep what Kafka's readers refuse, carry operations out, delete old bodies; finish what is in hand."""
+    sender = Sender(services.db, settings, services.publisher)
+    runner = Runner(services.db, settings, sender, services.editor)
+    services.wake = runner.wake
+    parts = (
+        runner,
+        Retention(services.db, settings),
+        EventParker(services.db, settings, services.codec.read),
+    )
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(part.run(stop)) for part in parts]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait(tasks)
+        await sender.close()
 
 
 def _record(row: OutboxRow) -> Record:

@@ -13,7 +13,6 @@ from typing import Annotated, LiteralString
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from fulcrum.commands.parking import STATUSES as PARKED_STATUSES
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from fulcrum.saga.run import Status
 from fulcrum.web.currencies import CURRENCIES
@@ -26,7 +25,7 @@ MOST_UNITS = 1_000_000
 PAGE, LARGEST_PAGE = 50, 200
 
 
-def _one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
+def one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
     names = ", ".join(known)
 
     def check(value: str) -> str:
@@ -60,7 +59,7 @@ Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE, description="Items on a page
 
 
 #: One line in any language: no control characters, and no blank at either end.
-_PLAIN = r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$"
+PLAIN = r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$"
 
 
 class Body(BaseModel):
@@ -121,7 +120,7 @@ class IntentBody(Body):
     ]
     currency: Annotated[
         str,
-        _one_of(CURRENCIES, "use an ISO 4217 code of three capital letters that is in circulation"),
+        one_of(CURRENCIES, "use an ISO 4217 code of three capital letters that is in circulation"),
         Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
     ]
     payment_method: Annotated[
@@ -132,7 +131,7 @@ class IntentBody(Body):
     ship_to: Annotated[Reference, Field(description="The tenant's reference to the address.")]
     definition: Annotated[
         str,
-        _one_of(_DEFINITIONS, "use one of {names}"),
+        one_of(_DEFINITIONS, "use one of {names}"),
         Field(description="The workflow to run.", json_schema_extra={"enum": _DEFINITIONS}),
     ] = DEFAULT_DEFINITION
 
@@ -160,7 +159,7 @@ class CancelBody(Body):
 
     reason: Annotated[
         str,
-        StringConstraints(min_length=1, max_length=500, pattern=_PLAIN),
+        StringConstraints(min_length=1, max_length=500, pattern=PLAIN),
         Field(
             description="Why: one line, without blanks around it. Kept with the workflow.",
             examples=["the customer called it off"],
@@ -197,29 +196,11 @@ class WorkflowsQuery(Parameters):
 
     status: Annotated[
         str | None,
-        _one_of(_STATUSES, "use one of {names}"),
+        one_of(_STATUSES, "use one of {names}"),
         Field(description="Only those of this status.", json_schema_extra={"enum": _STATUSES}),
     ] = None
     cursor: Cursor | None = None
     limit: Limit = PAGE
-
-
-class ParkedQuery(Parameters):
-    """Which parked messages, and which page of them."""
-
-    status: Annotated[
-        str | None,
-        _one_of(PARKED_STATUSES, "use one of {names}"),
-        Field(description="Only those of this status.", json_schema_extra={"enum": list(PARKED_STATUSES)}),
-    ] = None
-    cursor: Cursor | None = None
-    limit: Limit = PAGE
-
-
-class ParkedPath(Parameters):
-    """One parked message."""
-
-    parked_id: Annotated[Uuid, Field(description="Its id in the list of parked messages.")]
 
 
 class SkuPath(Parameters):

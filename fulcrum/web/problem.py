@@ -47,6 +47,9 @@ KINDS: Mapping[str, Kind] = {
         "The Idempotency-Key cannot be used",
         "Send Idempotency-Key: 1 to 255 printable ASCII characters, a new one for each new request.",
     ),
+    "switched-off": Kind(
+        403, "This is switched off", "Ask who runs Fulcrum to set what `detail` names, or do without it."
+    ),
     "not-found": Kind(404, "There is no such thing", "Check the id or the path."),
     "method-not-allowed": Kind(405, "The path has no such method", "Use a method named by the header Allow."),
     "key-reused": Kind(

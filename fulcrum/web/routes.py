@@ -5,13 +5,32 @@ Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz``
 
 from __future__ import annotations
 
-from fulcrum.web import answers, bodies
+from fulcrum.web import answers, bodies, parked_answers, parked_bodies
 from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
 from fulcrum.web.operation import Operation
-from fulcrum.web.parked import discard_parked, list_parked, replay_parked, show_parked
+from fulcrum.web.operations import (
+    abort_operation,
+    create_operation,
+    list_items,
+    list_operations,
+    pause_operation,
+    resume_operation,
+    show_operation,
+)
+from fulcrum.web.parked import (
+    discard_parked,
+    edit_parked,
+    list_groups,
+    list_parked,
+    note_group,
+    replay_parked,
+    restore_parked,
+    show_parked,
+)
+from fulcrum.web.parked_keys import list_parked_keys, release_parked_key
 from fulcrum.web.stock import receive_stock, show_stock
 from fulcrum.web.workflows import list_workflows, show_workflow
 
@@ -52,20 +71,72 @@ ROUTES: tuple[Operation, ...] = (
         ("invalid-parameter", *_KEYED), path_model=bodies.SkuPath, body_model=bodies.ReceiptBody, keyed=True,
     ),
     Operation(
-        "GET", "/v1/parked", list_parked, {200: answers.ParkedPage}, ("invalid-parameter", "unavailable"),
-        query_model=bodies.ParkedQuery,
+        "GET", "/v1/parked", list_parked, {200: parked_answers.ParkedPage},
+        ("invalid-parameter", "unavailable"), query_model=parked_bodies.ParkedQuery,
     ),
     Operation(
-        "GET", "/v1/parked/{parked_id}", show_parked, {200: answers.ParkedMessage}, _PATH,
-        path_model=bodies.ParkedPath,
+        "GET", "/v1/parked/{parked_id}", show_parked, {200: parked_answers.ParkedMessage}, _PATH,
+        path_model=parked_bodies.ParkedPath,
     ),
     Operation(
-        "POST", "/v1/parked/{parked_id}/replay", replay_parked, {200: answers.ParkedMessage},
-        (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+        "POST", "/v1/parked/{parked_id}/replay", replay_parked, {200: parked_answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
     ),
     Operation(
-        "POST", "/v1/parked/{parked_id}/discard", discard_parked, {200: answers.ParkedMessage},
-        (*_PATH, *_BODY, "conflict"), path_model=bodies.ParkedPath, body_model=bodies.OperatorBody,
+        "POST", "/v1/parked/{parked_id}/discard", discard_parked, {200: parked_answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/restore", restore_parked, {200: parked_answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/parked/{parked_id}/edit", edit_parked, {200: parked_answers.ParkedMessage},
+        (*_PATH, *_BODY, "conflict", "switched-off"),
+        path_model=parked_bodies.ParkedPath, body_model=parked_bodies.EditBody,
+    ),
+    Operation(
+        "GET", "/v1/parked-groups", list_groups, {200: parked_answers.ParkedGroups},
+        ("invalid-parameter", "unavailable"), query_model=parked_bodies.GroupsQuery,
+    ),
+    Operation(
+        "POST", "/v1/parked-groups/{group}/note", note_group, {200: parked_answers.ParkedGroup},
+        (*_PATH, *_BODY), path_model=parked_bodies.GroupPath, body_model=parked_bodies.NoteBody,
+    ),
+    Operation(
+        "GET", "/v1/parked-keys", list_parked_keys, {200: parked_answers.ParkedKeys},
+        ("invalid-parameter", "unavailable"), query_model=parked_bodies.KeysQuery,
+    ),
+    Operation(
+        "POST", "/v1/parked-keys/{outbox}/{key}/release", release_parked_key, {200: parked_answers.Operation},
+        (*_PATH, *_BODY), path_model=parked_bodies.KeyPath, body_model=bodies.OperatorBody,
+    ),
+    Operation(
+        "POST", "/v1/operations", create_operation,
+        {200: parked_answers.OperationPlan, 202: parked_answers.Operation},
+        (*_KEYED, "conflict"), body_model=parked_bodies.OperationBody, keyed=True, key_optional=True,
+    ),
+    Operation(
+        "GET", "/v1/operations", list_operations, {200: parked_answers.OperationPage},
+        ("invalid-parameter", "unavailable"), query_model=parked_bodies.OperationsQuery,
+    ),
+    Operation(
+        "GET", "/v1/operations/{operation_id}", show_operation, {200: parked_answers.Operation}, _PATH,
+        path_model=parked_bodies.OperationPath,
+    ),
+    Operation(
+        "GET", "/v1/operations/{operation_id}/items", list_items, {200: parked_answers.OperationItems}, _PATH,
+        path_model=parked_bodies.OperationPath, query_model=parked_bodies.ItemsQuery,
+    ),
+    *(
+        Operation(
+            "POST", f"/v1/operations/{{operation_id}}/{act}", handler, {200: parked_answers.Operation},
+            (*_PATH, *_BODY, "conflict"),
+            path_model=parked_bodies.OperationPath, body_model=bodies.OperatorBody,
+        )
+        for act, handler in (
+            ("pause", pause_operation), ("resume", resume_operation), ("abort", abort_operation),
+        )
     ),
     Operation(
         "GET", "/problems/{code}", show_problem, {200: answers.ProblemKind},

@@ -7,9 +7,11 @@ requests that need them are answered 503. Redis and RabbitMQ are used when they 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
+from fulcrum.operations.editing import Editor
 from fulcrum.readmodel.cache import Cache
 from fulcrum.saga.messages import CancelRequested, IntentCreated, ReceiveStock
 from fulcrum.settings import Settings
@@ -38,6 +40,9 @@ class Services:
         self._publisher: CommandPublisher | None = None
         self._publisher_opening = asyncio.Lock()
         self._database_answers = False
+        self.editor = Editor(settings)
+        #: Tells the runner of this process that an operation was stored.
+        self.wake: Callable[[], None] = lambda: None
 
     @property
     def db(self) -> Database:

@@ -9,10 +9,11 @@ import pytest
 from alembic import command
 
 from fulcrum.errors import Misconfigured
+from fulcrum.operations.relations import GROUPS, ITEMS, OPERATIONS
 from fulcrum.store import migrate as migrating
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import migrate, require_current, status
-from fulcrum.store.relations import ATTEMPTS, SERVICE_SCHEMAS, messaging
+from fulcrum.store.relations import ATTEMPTS, PARKED_MESSAGES, SERVICE_SCHEMAS, messaging
 
 
 def fetch(dsn: str, statement: str) -> list[tuple[object, ...]]:
@@ -122,3 +123,29 @@ def test_expiry_can_be_taken_back_with_what_it_made(empty_database: str) -> None
     assert fetch(empty_database, "SELECT kind FROM inventory.ledger") == [("release",)]
     migrate(empty_database)
     assert status(empty_database).pending == ()
+
+
+def test_parked_messages_keep_their_story_over_the_workbench(empty_database: str) -> None:
+    """Revision 0013 comes to messages that are parked already, and goes from them with what it brought."""
+    migrate(empty_database)
+    downgrade(empty_database, "0008")
+    fetch(
+        empty_database,
+        "INSERT INTO ops.parked_messages (id, parked_at, service, message_id, type, queue, reason,"
+        " error_class, error, fingerprint, attempts, headers, body) VALUES (gen_random_uuid(), '2026-03-01',"
+        " 'payment', 'm', 't', 'q', 'r', 'c', 'e', 'f', 1, '{}', 'x')",
+    )
+    migrate(empty_database)
+    state = "SELECT kept_at = parked_at, status FROM ops.parked_messages"
+    assert fetch(empty_database, state) == [(True, "parked")]
+    fetch(empty_database, "UPDATE ops.parked_messages SET status = 'edited'")
+    downgrade(empty_database, "0008")
+    assert fetch(empty_database, "SELECT status FROM ops.parked_messages") == [("replayed",)]
+    migrate(empty_database)
+    for table in (OPERATIONS, ITEMS, GROUPS, PARKED_MESSAGES):
+        rows = fetch(
+            empty_database,
+            "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns "
+            f"WHERE table_schema = 'ops' AND table_name = '{table.name}'",
+        )
+        assert dict(rows) == {column.name: bool(column.nullable) for column in table.columns}

@@ -17,17 +17,17 @@ from aio_pika.abc import AbstractChannel
 from commandbus import CODEC, broker, depth, publish, reserve, running, settings_of, take_all
 from eventually import eventually_async
 from link import linked
+from operated import act, cleared
 
 from fulcrum.commands.consumer import CommandConsumer
 from fulcrum.commands.delivery import Delivery, headers_parked
-from fulcrum.commands.parking import Parker, discard, get_parked, list_parked, replay
+from fulcrum.commands.parking import Filter, Parker, get_parked, list_parked
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.commands.topology import Topology
-from fulcrum.errors import Conflict, NotFound, Rejected, Unavailable
+from fulcrum.errors import NotFound, Rejected
 from fulcrum.saga.messages import ReserveStock
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
-from fulcrum.store.relations import PARKED_MESSAGES
 from fulcrum.telemetry.metrics import messages_parked
 
 
@@ -45,7 +45,7 @@ async def channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
 @pytest_asyncio.fixture
 async def db(settings: Settings) -> AsyncIterator[Database]:
     database = await Database.open(settings.postgres_dsn, size=4)
-    await database.execute(PARKED_MESSAGES.delete())
+    await cleared(database)
     yield database
     await database.close()
 
@@ -201,19 +201,19 @@ async def test_list_is_read_in_pages(settings: Settings, channel: AbstractChanne
         seen += [row["id"] for row in rows]
         assert "body" not in rows[0]
     assert (seen, cursor) == (ids, None)
-    await discard(db, ids[0], "ana", "test")
-    rows, _ = await list_parked(db, status="parked")
+    await act(db, settings, "discard", ids[0])
+    rows, _ = await list_parked(db, Filter(status="parked"))
     assert [row["id"] for row in rows] == ids[1:]
-    assert [row["id"] for row in (await list_parked(db, status="discarded"))[0]] == ids[:1]
+    assert [row["id"] for row in (await list_parked(db, Filter(status="discarded")))[0]] == ids[:1]
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"status": "lost"}, {"cursor": "x"}, {"cursor": "W10="}, {"cursor": "ü"}]
+    "arguments", [{"wanted": Filter(status="lost")}, {"cursor": "x"}, {"cursor": "W10="}, {"cursor": "ü"}]
 )
-async def test_senseless_request_is_rejected(db: Database, arguments: dict[str, str]) -> None:
+async def test_senseless_request_is_rejected(db: Database, arguments: dict[str, Any]) -> None:
     """A status or a cursor that does not exist is named."""
-    with pytest.raises(Rejected, match=next(iter(arguments))):
-        await list_parked(db, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(Rejected, match=r"status 'lost'|cursor"):
+        await list_parked(db, **arguments)
 
 
 async def test_replayed_command_takes_effect_under_its_id(
@@ -229,8 +229,8 @@ async def test_replayed_command_takes_effect_under_its_id(
     async def handle(batch: Any) -> None:
         seen.extend(batch)
 
-    moved = await replay(db, publisher, row["id"], "ana", "provider is back")
-    assert (moved["status"], moved["actor"], moved["note"]) == ("replayed", "ana", "provider is back")
+    moved = await act(db, settings, "replay", row["id"], publisher)
+    assert (moved["status"], moved["actor"], moved["note"]) == ("replayed", "ana", "the provider is back")
     async with running(CommandConsumer(settings, "inventory", CODEC.read, handle, 1)):
         await eventually_async(lambda: asyncio.sleep(0, seen), within=10)
     (delivery,) = seen
@@ -250,7 +250,7 @@ async def test_replay_that_fails_again_is_parked_again(
 
     async with running(parker(db, settings)):
         (row,) = await kept(db)
-        await replay(db, publisher, row["id"], "ana", "try")
+        await act(db, settings, "replay", row["id"], publisher)
         async with running(CommandConsumer(settings, "inventory", CODEC.read, handle, 1)):
             rows = await kept(db, 2)
     assert [(each["status"], each["error"]) for each in rows] == [
@@ -259,50 +259,31 @@ async def test_replay_that_fails_again_is_parked_again(
     ]
 
 
-async def test_replay_whose_end_was_not_seen_may_be_repeated(
-    settings: Settings, channel: AbstractChannel, db: Database, publisher: CommandPublisher
-) -> None:
-    """When RabbitMQ is away the message is neither replayed nor lost, and the same request works later."""
-    await park(settings, channel, reserve(), KeyError("x"))
-    async with running(parker(db, settings)):
-        (row,) = await kept(db)
-    nowhere = CommandPublisher(settings.model_copy(update={"rabbitmq_url": "amqp://guest@127.0.0.1:1/"}))
-    with pytest.raises(Unavailable):
-        await replay(db, nowhere, row["id"], "ana", "try")
-    assert (await get_parked(db, row["id"]))["status"] == "replaying"
-    with pytest.raises(Conflict, match="replaying"):
-        await discard(db, row["id"], "ben", "never mind")
-    assert (await replay(db, publisher, row["id"], "ana", "again"))["status"] == "replayed"
-    assert await depth(channel, Topology(settings.namespace).queue("inventory")) == 1
-
-
-async def test_decided_message_is_not_decided_again(
-    settings: Settings, channel: AbstractChannel, db: Database, publisher: CommandPublisher
-) -> None:
-    """Who comes second learns who decided what, and nothing is sent."""
-    await park(settings, channel, reserve(), KeyError("x"))
-    async with running(parker(db, settings)):
-        (row,) = await kept(db)
-    await discard(db, row["id"], "ana", "test order")
-    with pytest.raises(Conflict, match="discarded by ana: test order"):
-        await replay(db, publisher, row["id"], "ben", "try")
-    with pytest.raises(Conflict):
-        await discard(db, row["id"], "ben", "me too")
-    assert await depth(channel, Topology(settings.namespace).queue("inventory")) == 0
-
-
 @pytest.mark.parametrize("parked_id", [str(uuid4()), "17", ""])
 async def test_unknown_message_is_not_found(db: Database, parked_id: str) -> None:
     """An id that was never given out is not found, whatever it looks like."""
     with pytest.raises(NotFound):
         await get_parked(db, parked_id)
-    with pytest.raises(NotFound):
-        await discard(db, parked_id, "ana", "x")
 
 
-async def test_decision_needs_a_name_and_a_reason(db: Database) -> None:
-    """Nobody decides anonymously or without a word."""
-    with pytest.raises(Rejected, match="actor"):
-        await discard(db, str(uuid4()), " ", "x")
-    with pytest.raises(Rejected, match="reason"):
-        await discard(db, str(uuid4()), "ana", "")
+async def test_list_is_narrowed_by_whatever_is_known(
+    settings: Settings, channel: AbstractChannel, db: Database
+) -> None:
+    """Service, type, cause, workflow, message id and time each narrow the list; a status must exist."""
+    await park(settings, channel, reserve(), KeyError("x"))
+    await park(settings, channel, reserve(), ValueError("x"))
+    async with running(parker(db, settings)):
+        newest, oldest = await kept(db, 2)
+    for wanted in (
+        Filter(group=oldest["fingerprint"]),
+        Filter(workflow_id=oldest["workflow_id"]),
+        Filter(message_id=oldest["message_id"]),
+        Filter(until=newest["parked_at"]),
+    ):
+        assert [row["id"] for row in (await list_parked(db, wanted))[0]] == [oldest["id"]], wanted
+    since, _ = await list_parked(db, Filter(since=newest["parked_at"], type="ReserveStock"))
+    assert [row["id"] for row in since] == [newest["id"]]
+    assert len((await list_parked(db, Filter(service="inventory")))[0]) == 2
+    assert (await list_parked(db, Filter(service="payment")))[0] == []
+    with pytest.raises(Rejected, match="status 'odd'"):
+        await list_parked(db, Filter(status="odd"))

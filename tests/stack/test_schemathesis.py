@@ -19,6 +19,8 @@ from intents import intent_body
 from schemathesis import Case
 from sqlalchemy import text
 
+from fulcrum.operations import store as operations
+from fulcrum.operations.requests import Request
 from fulcrum.readmodel import store
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
@@ -78,7 +80,8 @@ def test_answers_are_as_documented(case: Case, address: str) -> None:
     case.call_and_validate(base_url=address)
 
 
-async def _store(settings: Settings, told: list[DecisionMade], sku: str, parked_id: str) -> None:
+async def _store(settings: Settings, told: list[DecisionMade], sku: str, parked_id: str) -> str:
+    """Put one of each there; returns the id of an operation."""
     db = await Database.open(settings.postgres_dsn, size=1)
     async with db.transaction() as tx:
         await store.apply(tx, told)
@@ -90,13 +93,15 @@ async def _store(settings: Settings, told: list[DecisionMade], sku: str, parked_
         """ '{"ce_type": "ReserveStock"}', 'x', '{"quantity": 1}')"""
     )
     await db.execute(parked, {"id": parked_id, "workflow": told[0].workflow_id})
+    made, _ = await operations.create(db, Request("discard", "ana", "not needed", ids=[parked_id]))
     await db.close()
+    return str(made["id"])
 
 
 def test_answers_about_stored_things_are_as_documented(address: str, settings: Settings) -> None:
     """Ids cannot be made up, so what is behind them is asked for here: from intake, database and cache."""
     told, sku, parked_id = history(), f"sku-{uuid4()}", str(uuid4())
-    asyncio.run(_store(settings, told, sku, parked_id))
+    operation = asyncio.run(_store(settings, told, sku, parked_id))
     accepted = requests.post(
         f"{address}/v1/intents", json=intent_body(), headers={"Idempotency-Key": str(uuid4())}, timeout=5
     ).json()["workflow_id"]
@@ -108,6 +113,10 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
         ("/v1/stock/{sku}", {"sku": sku}),
         ("/v1/parked", {}),
         ("/v1/parked/{parked_id}", {"parked_id": parked_id}),
+        ("/v1/parked-groups", {}),
+        ("/v1/operations", {}),
+        ("/v1/operations/{operation_id}", {"operation_id": operation}),
+        ("/v1/operations/{operation_id}/items", {"operation_id": operation}),
         *(("/problems/{code}", {"code": code}) for code in KINDS),
     ]
     sources = []

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
+from commandbus import headers_of, reserve
+from eventually import eventually_async
 from intake import Api, running_intake
 from link import linked
 from sqlalchemy import insert
@@ -16,7 +18,8 @@ from sqlalchemy import insert
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.relations import PARKED_MESSAGES
-from fulcrum.web import answers
+from fulcrum.web import parked_answers as answers
+from fulcrum.wire.codec import open_codec
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -166,6 +169,122 @@ async def test_replay_without_rabbitmq_can_be_repeated(settings: Settings) -> No
         await link.cut()
         seen = await api.post(f"/v1/parked/{parked_id}/replay", OPERATOR)
         assert (seen.status, seen.body["code"]) == (503, "unavailable")
+        assert (await api.get(f"/v1/parked/{parked_id}")).body["status"] == "replaying"
         await link.mend()
-        assert (await api.post(f"/v1/parked/{parked_id}/replay", OPERATOR)).body["status"] == "replayed"
+
+        async def replayed() -> bool:
+            return (await api.post(f"/v1/parked/{parked_id}/replay", OPERATOR)).status in (200, 409)
+
+        await eventually_async(replayed, within=15)
+        assert (await api.get(f"/v1/parked/{parked_id}")).body["status"] == "replayed"
         assert len(await on_queue(settings, message_id)) == 1
+
+
+async def test_discarded_message_is_restored(api: Api, settings: Settings) -> None:
+    """What was given up waits again; what waits cannot be restored."""
+    parked_id = await park(settings)
+    seen = await api.post(f"/v1/parked/{parked_id}/restore", OPERATOR)
+    assert (seen.status, seen.body["code"]) == (409, "conflict")
+    await api.post(f"/v1/parked/{parked_id}/discard", OPERATOR)
+    seen = await api.post(f"/v1/parked/{parked_id}/restore", OPERATOR)
+    assert (seen.status, seen.body["status"]) == (200, "parked")
+
+
+async def test_editing_is_off_by_default(api: Api, settings: Settings) -> None:
+    """403 that names the setting; nothing is sent."""
+    parked_id = await park(settings)
+    patch = {"patch": [{"op": "remove", "path": "/lines"}]}
+    seen = await api.post(f"/v1/parked/{parked_id}/edit", {**OPERATOR, **patch})
+    assert (seen.status, seen.body["code"]) == (403, "switched-off")
+    assert "FULCRUM_PARKED_EDIT" in seen.body["detail"]
+
+
+async def test_edited_message_is_checked_and_sent_under_a_new_id(settings: Settings) -> None:
+    """A patch that the schema refuses is told at once; a good one is sent, and both messages are linked."""
+    codec = await open_codec(settings)
+    command = reserve("tea")
+    parked_id = await park(
+        settings, message_id=command.command_id, body=codec.encode(command), headers=headers_of(command)
+    )
+    async with running_intake(settings.model_copy(update={"parked_edit": True})) as api:
+        address = f"/v1/parked/{parked_id}/edit"
+        for step, told in (
+            ({"op": "replace", "path": "/lines/0/quantity", "value": 1.5}, "/lines/0/quantity is 1.5"),
+            ({"op": "replace", "path": "/command_id", "value": "x"}, "command_id is given by Fulcrum"),
+            ({"op": "add", "path": "/colour", "value": "red"}, "/colour is unknown"),
+            ({"op": "remove", "path": "/lines/7"}, "does not fit"),
+        ):
+            seen = await api.post(address, {**OPERATOR, "patch": [step]})
+            assert (seen.status, seen.body["code"]) == (422, "invalid-body")
+            assert told in seen.body["detail"]
+        step = {"op": "replace", "path": "/lines/0/quantity", "value": 2}
+        seen = await api.post(address, {**OPERATOR, "patch": [step]})
+        assert (seen.status, seen.body["status"]) == (200, "edited"), seen.text
+        new = (await api.get(f"/v1/parked/{seen.body['edited_as']}")).body
+    assert (new["edited_from"], new["decoded"]["lines"]) == (parked_id, [{"sku": "tea", "quantity": 2}])
+    (message,) = await on_queue(settings, new["message_id"])
+    assert message.headers["fulcrum-edited-from"] == command.command_id
+
+
+async def test_groups_are_shown_with_their_note(api: Api, settings: Settings) -> None:
+    """A cause with its counts, and what somebody knows about it."""
+    group = uuid4().hex[:12]
+    await park(settings, fingerprint=group)
+    await park(settings, fingerprint=group, parked_at=datetime.now(UTC) - timedelta(hours=2))
+    said = {"actor": "ana", "note": "stock is being counted", "owner": "ben"}
+    seen = await api.post(f"/v1/parked-groups/{group}/note", said)
+    assert (seen.status, seen.body["waiting"]) == (200, 2)
+    listed = (await api.get("/v1/parked-groups?service=inventory&limit=200")).body["items"]
+    (shown,) = [row for row in listed if row["fingerprint"] == group]
+    assert (shown["note"], shown["owner"], shown["noted_by"]) == ("stock is being counted", "ben", "ana")
+    assert (shown["last_hour"], shown["last_day"], shown["last_week"]) == (0, 1, 1)
+    assert (await api.post("/v1/parked-groups/abcdef/note", said)).status == 404
+
+
+async def test_group_is_planned_replayed_and_accounted_for(api: Api, settings: Settings) -> None:
+    """A dry run stores nothing; the operation ends with one outcome a message; a key is good for one."""
+    group = uuid4().hex[:12]
+    ids = [await park(settings, fingerprint=group) for _ in range(3)]
+    await api.post(f"/v1/parked/{ids[0]}/discard", OPERATOR)
+    asked = {"kind": "replay", "selection": {"ids": ids}, **OPERATOR}
+    plan = await api.post("/v1/operations", {**asked, "dry_run": True})
+    assert (plan.status, plan.body["matched"], plan.body["total"]) == (200, 3, 2)
+    assert plan.body["excluded"] == {"already discarded": 1}
+    key = str(uuid4())
+    made = await api.post("/v1/operations", asked, key)
+    assert made.status == 202, made.text
+    address = made.headers["Location"]
+    again = await api.post("/v1/operations", asked, key)
+    assert (again.body["id"], again.headers["Idempotency-Replayed"]) == (made.body["id"], "true")
+    other = await api.post("/v1/operations", {**asked, "kind": "discard"}, key)
+    assert (other.status, other.body["code"]) == (409, "key-reused")
+
+    async def ended() -> bool:
+        return bool((await api.get(address)).body["state"] == "done")
+
+    await eventually_async(ended, within=15, state=lambda: api.get(address))
+    shown = (await api.get(address)).body
+    assert (shown["total"], shown["succeeded"], shown["pending"]) == (2, 2, 0)
+    items = (await api.get(f"{address}/items")).body["items"]
+    assert [(item["state"], item["outcome"]) for item in items] == [("succeeded", "sent")] * 2
+    assert [row["id"] for row in (await api.get(f"/v1/parked?group={group}&status=replayed")).body["items"]]
+    assert shown["id"] in [row["id"] for row in (await api.get("/v1/operations?state=done")).body["items"]]
+    nothing = await api.post("/v1/operations", {**asked, "selection": {"group": group}})
+    assert (nothing.status, nothing.body["code"]) == (409, "conflict")
+
+
+async def test_operation_is_paused_resumed_and_aborted(api: Api, settings: Settings) -> None:
+    """At a slow pace it is held up, let go on, and ended; what it has not begun stays parked."""
+    group = uuid4().hex[:12]
+    for _ in range(3):
+        await park(settings, fingerprint=group)
+    asked = {"kind": "replay", "selection": {"group": group}, "rate": 0.01, **OPERATOR}
+    address = (await api.post("/v1/operations", asked)).headers["Location"]
+    for act, state in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
+        seen = await api.post(f"{address}/{act}", OPERATOR)
+        assert (seen.status, seen.body["state"]) == (200, state)
+    acts = [entry["act"] for entry in (await api.get(address)).body["history"]]
+    assert acts == ["create", "pause", "resume", "abort"]
+    assert (await api.post(f"{address}/resume", OPERATOR)).status == 409
+    assert (await api.post(f"/v1/operations/{uuid4()}/abort", OPERATOR)).status == 404
+    assert (await api.get(f"/v1/parked?group={group}&status=parked")).body["items"]

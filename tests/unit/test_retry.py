@@ -18,7 +18,6 @@ from fulcrum.commands.retry import (
     Park,
     RetryPolicy,
     after_failure,
-    fingerprint,
     is_bug,
     kind_of,
     level_after,
@@ -203,27 +202,6 @@ def test_only_the_unexpected_is_a_bug() -> None:
     """What the code raises on purpose needs no traceback; everything else does."""
     assert is_bug(KeyError("x"))
     assert not any(is_bug(error) for error in (Unavailable("x"), Rejected("x"), Corrupt("x")))
-
-
-def test_fingerprint_ignores_ids_and_numbers() -> None:
-    """The same fault of two messages is one cause."""
-    one = "no row for '8fdcbaae-26af-4143-b523-76f6c84640f4' at 0x7f12, 3 tries"
-    two = "no row for 'DDC54db6-5f87-4667-bbd5-411e72ce9c5e' at  0xABCD, 17 tries"
-    assert fingerprint("ReserveStock", "KeyError", one) == fingerprint("ReserveStock", "KeyError", two)
-
-
-def test_fingerprint_tells_causes_apart() -> None:
-    """Another type, class or sentence is another cause."""
-    prints = {
-        fingerprint("ReserveStock", "KeyError", "no row"),
-        fingerprint("ReleaseStock", "KeyError", "no row"),
-        fingerprint("ReserveStock", "ValueError", "no row"),
-        fingerprint("ReserveStock", "KeyError", "no column"),
-        fingerprint("ReserveStock", "KeyError", "'sku'"),
-        fingerprint("ReserveStock", "KeyError", "'quantity'"),
-    }
-    assert len(prints) == 6
-    assert all(len(each) == 12 for each in prints)
 
 
 def test_retry_unit_shrinks_every_level_but_never_to_nothing() -> None:

@@ -7,7 +7,7 @@ messages are found by the id of their command.
 from alembic import op
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0013"
 
 
 def upgrade() -> None:
