@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg2
-from fulcrum.commands.depths import depths
 
 from bench.alone import Alone
 from fulcrum.commands.accounts import SCHEMAS
+from fulcrum.commands.balance import Depths
+from fulcrum.commands.depth import depths
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
 from fulcrum.localstack.supervisor import RoleProcess
@@ -201,7 +202,7 @@ def _ask(dsn: str, query: str, service: str) -> dict[str, float]:
 async def until(
     seen: Callable[[], Awaitable[bool]], within: float, what: str, every: float = _LOOK_SECONDS
 ) -> None:
-    """Wait until ``seen``, asked ``every`` so many seconds; Unavailable says ``what`` did not come in time."""
+    """Wait until ``seen``, asked ``every`` so many seconds; Unavailable: ``what`` did not come in time."""
     deadline = time.monotonic() + within
     while not await seen():
         if time.monotonic() > deadline:
@@ -215,7 +216,7 @@ async def until_settled(settings: Settings, service: str, letters: Sequence[Lett
 
     async def settled() -> bool:
         # The tables are read once, when nothing waits any more: the drain is what is being measured.
-        waiting = await depths(settings)
+        waiting = Depths.of(await depths(settings))
         if waiting.retry or any(waiting.own.values()):
             return False
         return await asyncio.to_thread(all_there)

@@ -38,8 +38,8 @@ class Depth:
 async def depths(settings: Settings, tell_unacked: bool = False) -> list[Depth]:
     """Every queue of the topology that exists, in the order in which a message may move.
 
-    AMQP does not tell what is unacknowledged; ``tell_unacked`` asks the management API, which is a few seconds
-    late, if there is one. Unavailable or Misconfigured when RabbitMQ cannot be asked.
+    AMQP does not tell what is unacknowledged; ``tell_unacked`` asks the management API, if there is one, which
+    is a few seconds late. Unavailable or Misconfigured when RabbitMQ cannot be asked.
     """
     names = Topology(settings.namespace)
     wanted: list[tuple[str, str | None]] = [(names.queue(service), service) for service in SERVICES]
