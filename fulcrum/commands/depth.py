@@ -38,7 +38,7 @@ class Depth:
 async def depths(settings: Settings, tell_unacked: bool = False) -> list[Depth]:
     """Every queue of the topology that exists, in the order in which a message may move.
 
-    AMQP does not tell what is unacknowledged; ``tell_unacked`` asks the management API, if there is one, which
+    AMQP does not tell what is unacknowledged; ``tell_unacked`` asks the management API, if there is one, and
     is a few seconds late. Unavailable or Misconfigured when RabbitMQ cannot be asked.
     """
     names = Topology(settings.namespace)

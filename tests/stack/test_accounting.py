@@ -19,13 +19,14 @@ from commandbus import broker, depth, running, take_all
 from confluent_kafka import Consumer, Producer, TopicPartition
 from deliveries import delivery, new_workflow, receive, reserve
 from eventually import eventually_async
+from operated import act
 from sqlalchemy import text
 
 from fulcrum.agents.accountant import Accountant
 from fulcrum.commands import accounts, standing
 from fulcrum.commands.accounts import PUBLISHED, Issued
 from fulcrum.commands.consumer import CommandConsumer
-from fulcrum.commands.parking import Parker, discard, replay
+from fulcrum.commands.parking import Parker
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.commands.topology import Topology
 from fulcrum.doctor.findings import State
@@ -212,7 +213,7 @@ async def test_a_parked_command_is_not_missing(books: Books) -> None:
         stands = await standing.standing(books.db, "inventory", 0.0)
         assert (stands.open, stands.parked, await books.lost()) == (0, 1, 0)
 
-        await replay(books.db, books.publisher, row["id"], "anna", "looks right to me")
+        await act(books.db, books.settings, "replay", row["id"], books.publisher)
         again = await books.parked(senseless)
     assert again["id"] != row["id"]
     stands = await standing.standing(books.db, "inventory", 0.0)
@@ -225,7 +226,7 @@ async def test_a_replay_that_gets_lost_is_missing(books: Books) -> None:
     await books.send(senseless, enter=False)  # parked by a version that kept no accounts
     async with running(books.worker()), running(books.parker()):
         row = await books.parked(senseless)
-    await replay(books.db, books.publisher, row["id"], "anna", "looks right to me")
+    await act(books.db, books.settings, "replay", row["id"], books.publisher)
     assert (await books.lost(), await books.open()) == (0, 1)
 
     await (await books.channel.get_queue(books.queue, ensure=False)).purge()
@@ -239,7 +240,7 @@ async def test_what_a_person_gives_up_is_settled(books: Books) -> None:
     await books.send(senseless)
     async with running(books.worker()), running(books.parker()):
         row = await books.parked(senseless)
-    await discard(books.db, row["id"], "anna", "nobody needs it")
+    await act(books.db, books.settings, "discard", row["id"])
 
     assert await books.lost() == 0
     assert await books.in_accounts() == 0

@@ -16,12 +16,13 @@ from aio_pika.abc import AbstractChannel
 from commandbus import CODEC, broker, publish, reserve, running, settings_of
 from eventually import eventually_async
 from link import linked
+from operated import act
 from sqlalchemy import select
 
 from fulcrum.commands.attempts import AttemptLog, attempt_row
 from fulcrum.commands.consumer import CommandConsumer
 from fulcrum.commands.delivery import Delivery
-from fulcrum.commands.parking import Parker, list_parked, replay
+from fulcrum.commands.parking import Parker, list_parked
 from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.commands.retry import Kind
 from fulcrum.commands.topology import Topology
@@ -137,7 +138,7 @@ async def test_replay_is_another_round(settings: Settings, channel: AbstractChan
             return (await list_parked(db))[0]
 
         (row,) = await eventually_async(parked, within=10)
-        await replay(db, publisher, row["id"], "ana", "the provider is back")
+        await act(db, settings, "replay", row["id"], publisher)
         rows = await kept(db, 5)
     await publisher.close()
     assert [row["outcome"] for row in first] == ["retried", "retried", "parked"]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulcrum.commands import policy as policies
 from fulcrum.commands.policy import DEFAULT, POLICIES, policy_of
 from fulcrum.commands.retry import (
     LEVELS,
@@ -35,8 +32,7 @@ from fulcrum.errors import (
     Rejected,
     Unavailable,
 )
-from fulcrum.saga import messages
-from fulcrum.saga.messages import COMMANDS, StepCommand
+from fulcrum.saga.messages import COMMANDS, ReserveStock
 from fulcrum.store.database import DatabaseDown, NoSessionFree, SerializationFailure
 
 MIDDLE = 0.5
@@ -120,23 +116,12 @@ def test_senseless_policy_is_refused(attempts: int, levels: tuple[Level, ...]) -
         RetryPolicy(attempts, levels)
 
 
-def test_every_command_has_a_policy() -> None:
-    """Each command finds its row; what cannot be read is tried like most."""
-    assert set(POLICIES) == set(COMMANDS)
+def test_policy_is_found_by_the_command() -> None:
+    """What has no row, and what cannot be read, is tried like most; an undo is tried for longer."""
     assert policy_of(None) is DEFAULT
-
-
-def test_command_without_a_policy_fails_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not know how often to try a command must not start."""
-
-    class CountStock(StepCommand):
-        service = "inventory"
-
-    with monkeypatch.context() as patched:
-        patched.setattr(messages, "COMMANDS", (*COMMANDS, CountStock))
-        with pytest.raises(ImportError, match="CountStock"):
-            importlib.reload(policies)
-    importlib.reload(policies)
+    assert policy_of(object.__new__(ReserveStock)) is DEFAULT
+    assert set(POLICIES) <= set(COMMANDS)
+    assert all(policy.attempts > DEFAULT.attempts for policy in POLICIES.values())
 
 
 @pytest.mark.parametrize(
