@@ -70,7 +70,7 @@ class Projector:
         backoff = _BACKOFF_FIRST
         while True:
             try:
-                await self._apply([decision for _, decision in batch])
+                await self._apply(batch)
             except Retryable as error:
                 log.warning("projection.retried", batch=len(batch), error=str(error), retry_in=backoff)
                 await asyncio.sleep(backoff)
@@ -96,13 +96,13 @@ class Projector:
         await self._write(batch[:middle])
         await self._write(batch[middle:])
 
-    async def _apply(self, decisions: list[DecisionMade]) -> None:
+    async def _apply(self, batch: list[_Item]) -> None:
         if self._db is None:
             self._db = await Database.open(self._settings.postgres_dsn, size=2)
         if self._cache is None:
             self._cache = Cache.open(self._settings)
         async with self._db.transaction() as tx:
-            views = await store.apply(tx, decisions)
+            views = await store.apply(tx, [decision for _, decision in batch], _offsets(batch))
         crashpoint.reached("decisions.stored")
         await self._cache.put_many(views)
 
@@ -112,6 +112,16 @@ class Projector:
             await self._cache.close()
         if self._db is not None:
             await self._db.close()
+
+
+def _offsets(batch: list[_Item]) -> dict[tuple[str, int], int]:
+    """The first offset that is not read yet, by topic and partition.
+
+    A partition's events come in order, and the next batch waits for this one: all before it is written, or
+    lies in the dead-letter topic.
+    """
+    messages = [event.message for event, _ in batch]
+    return {(message.topic, message.partition): message.offset + 1 for message in messages}
 
 
 def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
