@@ -35,6 +35,7 @@ _GROUPS = {
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
+    "projection": ("fulcrum.cli.projection", "The read model: rebuild it from the journal, swap, roll back."),
 }
 #: Single commands: the module that has a function of that name.
 _COMMANDS = {

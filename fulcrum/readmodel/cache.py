@@ -40,8 +40,8 @@ _JITTER = 0.1
 _CHUNK = 100
 
 # KEYS: the epoch, then one hash a workflow. ARGV, for each workflow: epoch, version, milliseconds to keep it,
-# status, run, time, number of entries, then version and text of each entry. What was read before the last swap
-# of generations changes nothing; what lies there from before it gives way to anything from after it.
+# status, run, time, number of entries, then version and text of each entry. What was read before the last
+# swap of generations changes nothing; what lies there from before it gives way to anything from after it.
 _PUT = """
 local now = tonumber(redis.call('GET', KEYS[1]) or '0')
 local at = 1
@@ -121,7 +121,8 @@ class Cache:
             async with asyncio.timeout(READ_WITHIN):
                 # At one instant, so that no swap comes between them.
                 async with self._redis.pipeline(transaction=True) as pipeline:
-                    pipeline.get(self._epoch_key).hgetall(self._prefix + workflow_id)
+                    pipeline.get(self._epoch_key)
+                    pipeline.hgetall(self._prefix + workflow_id)
                     epoch, found = await pipeline.execute()
             self._known_epoch = max(self._known_epoch, int(epoch or 0))
             return _read(workflow_id, cast("dict[bytes, bytes]", found), self._known_epoch)

@@ -4,7 +4,11 @@ A new generation is made in the likeness of the live one, whatever migrations ha
 gets indexes only once the journal is in: filling an index row by row takes longer than sorting it once.
 """
 
+# ruff: noqa: S608 - every part of the statements is a constant or what Postgres says of its own relations
+
 from __future__ import annotations
+
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
@@ -42,7 +46,7 @@ def index(connection: Connection, schema: str) -> None:
         connection.execute(text(f"ANALYZE {schema}.{name}"))
 
 
-def copy_before(connection: Connection, schema: str, moment: str) -> None:
+def copy_before(connection: Connection, schema: str, moment: datetime) -> None:
     """Copy from the live generation what was decided before ``moment`` and is not decided again since."""
     given = {"moment": moment}
     for name, column in ((workflow_runs.name, "updated_at"), (timeline.name, "at")):
@@ -81,7 +85,7 @@ def require_alike(connection: Connection, schema: str) -> None:
 
 
 def _add_key(connection: Connection, relation: str, constraint: str, definition: str) -> None:
-    """Add a key; rows that the journal holds twice are reduced to the first, as the live generation has it."""
+    """Add a key; rows that the journal holds twice are reduced to the first, as in the live generation."""
     statement = text(f"ALTER TABLE {relation} ADD CONSTRAINT {constraint} {definition}")
     try:
         with connection.begin_nested():

@@ -1,14 +1,12 @@
 """Which generations of the read model are there, what state is each in, and how far has it read?
 
-A generation is ``building`` (until it has the whole journal and its indexes), ``paused``, ``failed`` (the error
-says at which decision), ``ready`` (to be verified and swapped in), ``live``, ``kept`` (was live; a rollback goes
-back to it) or ``dropped``.
+A generation is ``building`` (until it has the whole journal and its indexes), ``paused``, ``failed`` (the
+error says at which decision), ``ready`` (to be verified and swapped in), ``live``, ``kept`` (was live; a
+rollback goes back to it) or ``dropped``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -73,7 +71,7 @@ def find(connection: Connection, number: int | None = None) -> Generation:
             return generation
     if number is None:
         raise NotFound(
-            f"no generation of {WORKFLOWS} is in work: run `fulcrum projection rebuild {WORKFLOWS}`"
+            f"no generation of {WORKFLOWS} is in work: `fulcrum projection rebuild {WORKFLOWS}` begins one"
         )
     raise NotFound(f"there is no generation {number} of {WORKFLOWS}: see `fulcrum projection status`")
 
@@ -87,9 +85,7 @@ def previous(connection: Connection) -> Generation:
     """The generation that a rollback goes back to; Conflict when there is none."""
     number = connection.execute(_PROJECTION).mappings().one()["previous"]
     if number is None:
-        raise Conflict(
-            f"{WORKFLOWS} has no generation to go back to: none was swapped out, or it was dropped"
-        )
+        raise Conflict(f"{WORKFLOWS} has no generation to go back to: none was swapped out, or it is dropped")
     return find(connection, number)
 
 
@@ -150,19 +146,15 @@ def forget(connection: Connection, generation: int) -> None:
     connection.execute(statement)
 
 
-@contextmanager
-def claimed(connection: Connection) -> Iterator[None]:
-    """Let no other process change generations meanwhile; Conflict when one does. A killed process lets go."""
-    if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _CLAIM}).scalar_one():
-        raise Conflict(f"another process works on {WORKFLOWS}: see `fulcrum projection status {WORKFLOWS}`")
+def claim(connection: Connection) -> None:
+    """Let no other process change generations while ``connection`` is open; Conflict when one does already.
+
+    The claim ends with the connection, so a killed process lets go.
+    """
+    claimed = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _CLAIM}).scalar_one()
     connection.commit()
-    try:
-        yield
-    finally:
-        if not connection.invalidated:
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _CLAIM})
-            connection.commit()
+    if not claimed:
+        raise Conflict(f"another process works on {WORKFLOWS}: see `fulcrum projection status {WORKFLOWS}`")
 
 
 def worked_on(connection: Connection) -> bool:

@@ -69,8 +69,8 @@ stock = Table(
     schema=LIVE_SCHEMA,
 )
 
-#: ``live`` is the generation in LIVE_SCHEMA, ``previous`` the one that a rollback goes back to. ``epoch`` grows
-#: with each swap.
+#: ``live`` is the generation in LIVE_SCHEMA, ``previous`` the one that a rollback goes back to. ``epoch``
+#: grows with each swap.
 projections = Table(
     "projections",
     METADATA,

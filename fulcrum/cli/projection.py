@@ -1,0 +1,268 @@
+"""``fulcrum projection``: build the read model anew from the journal, compare it, swap it in, and go back."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fulcrum.cli.client import Output, OutputOption, console, note, show_json, show_line, show_rows
+from fulcrum.errors import Rejected
+from fulcrum.readmodel import generations
+from fulcrum.readmodel import rebuild as rebuilding
+from fulcrum.readmodel import swap as swapping
+from fulcrum.readmodel import verify as verifying
+from fulcrum.readmodel.decision_log import DecisionLog
+from fulcrum.readmodel.generations import Generation
+from fulcrum.settings import Settings, load_settings
+from fulcrum.store.plain import connected
+
+app = typer.Typer(no_args_is_help=True)
+
+_TELL_EVERY = 0.5
+_DIFFERENT = 1
+_COLUMNS = {
+    "generation": "generation",
+    "status": "status",
+    "at_work": "at work",
+    "decisions": "decisions",
+    "lag": "lag",
+    "updated_at": "updated",
+    "error": "",
+}
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The projection; there is one: workflows.")]
+
+
+@app.command("rebuild")
+def rebuild(
+    name: Name,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="RFC 3339 time; what was decided before is copied, not folded again."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Replay the journal into a new generation beside the live one, or go on with the one that was begun.
+
+    Ctrl-C pauses. The live generation is read and written meanwhile as before.
+    """
+    generations.require_known(name)
+    with _stoppable() as stopping, _telling(output) as tell:
+        built = rebuilding.rebuild(load_settings(), _moment(since), tell, stopping)
+    _show(built, output)
+    if built.status == "ready":
+        note(f"next: fulcrum projection verify {name}, then fulcrum projection swap {name}")
+    elif built.status == "paused":
+        note(f"go on: fulcrum projection rebuild {name}")
+
+
+@app.command("pause")
+def pause(name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Ask the rebuild at work to stop after its batch; `rebuild` goes on from there."""
+    generations.require_known(name)
+    _show(rebuilding.pause(load_settings()), output)
+
+
+@app.command("abort")
+def abort(name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Give up the generation in work and drop it."""
+    generations.require_known(name)
+    _show(rebuilding.abort(load_settings()), output)
+
+
+@app.command("status")
+def status(name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Show every generation: its state, what it has folded, and how many decisions it has not read."""
+    generations.require_known(name)
+    show_rows(_generations(load_settings()), _COLUMNS, output)
+
+
+@app.command("verify")
+def verify(
+    name: Name,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Compare so many workflows at random; all if not given.")
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, max=10_000, help="How many differing rows are named.")] = 20,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Compare the new generation with the live one at the same offsets; exit code 1 when they differ."""
+    generations.require_known(name)
+    found = verifying.verify(load_settings(), sample, most)
+    if output is Output.TABLE:
+        columns = {"relation": "relation", "live": "live", "new": "new", "buckets": "buckets differ"}
+        show_rows([asdict(each) for each in found.compared], columns, output)
+        if found.differences:
+            columns = {
+                "relation": "relation",
+                "workflow_id": "workflow",
+                "version": "version",
+                "what": "differs",
+            }
+            show_rows([asdict(each) for each in found.differences], columns, output)
+    else:
+        (show_json if output is Output.JSON else show_line)({"same": found.same, **asdict(found)})
+    if not found.same:
+        note(f"generation {found.generation} differs from the live one")
+        raise typer.Exit(_DIFFERENT)
+
+
+@app.command("swap")
+def swap(name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Make the ready generation the one that people read; the one before is kept."""
+    generations.require_known(name)
+    _tell_swap(swapping.swap(load_settings()), output)
+
+
+@app.command("rollback")
+def rollback(name: Name, output: OutputOption = Output.TABLE) -> None:
+    """Bring the generation before up to date and make it live again."""
+    generations.require_known(name)
+    _tell_swap(swapping.rollback(load_settings()), output)
+
+
+@app.command("drop")
+def drop(
+    name: Name,
+    generation: Annotated[int, typer.Option(min=1, help="Its number in `fulcrum projection status`.")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove a generation that is not live. After that nothing can be rolled back to it."""
+    generations.require_known(name)
+    _show(rebuilding.drop(load_settings(), generation), output)
+
+
+def _generations(settings: Settings) -> list[dict[str, Any]]:
+    with connected(settings.postgres_dsn, "fulcrum-projection") as connection:
+        found = generations.all_of(connection)
+        read = {each.generation: generations.offsets_of(connection, each.generation) for each in found}
+        busy = generations.worked_on(connection)
+    log = DecisionLog(settings, f"{settings.namespace}-rebuild-status")
+    try:
+        ends = log.ends()
+        projector = log.committed(f"{settings.namespace}-projector")
+    finally:
+        log.close()
+    rows = []
+    for each in found:
+        offsets = read[each.generation]
+        if each.status == "live":
+            offsets = {place: max(offset, offsets.get(place, 0)) for place, offset in projector.items()}
+        behind = sum(max(0, end - offsets.get(place, 0)) for place, end in ends.items())
+        at_work = busy and each.status in generations.IN_WORK
+        lag = None if each.status == "dropped" else behind
+        rows.append({**_plain(each), "at_work": at_work, "lag": lag})
+    return rows
+
+
+def _plain(generation: Generation) -> dict[str, Any]:
+    return {
+        field: value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+        for field, value in asdict(generation).items()
+    }
+
+
+def _show(generation: Generation, output: Output) -> None:
+    if output is Output.TABLE:
+        typer.echo(
+            f"generation {generation.generation} {generation.status}: {generation.decisions} decisions"
+        )
+    else:
+        (show_json if output is Output.JSON else show_line)(_plain(generation))
+
+
+def _tell_swap(swapped: swapping.Swapped, output: Output) -> None:
+    if output is Output.TABLE:
+        typer.echo(f"generation {swapped.live} is live; generation {swapped.previous} is kept")
+    else:
+        (show_json if output is Output.JSON else show_line)(asdict(swapped))
+    if not swapped.cache_told:
+        note(
+            "Redis did not hear of it: it may show the generation before until that expires, an hour at most"
+        )
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Rejected(
+            f"--from {text!r} is no RFC 3339 time; give one such as 2026-03-01T12:00:00Z"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one interrupts."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _telling(output: Output) -> Iterator[Any]:
+    """What takes the progress: a bar for people, a line now and then for programs."""
+    if output is not Output.TABLE:
+        yield _Lines(output)
+        return
+    columns = (
+        TextColumn("generation {task.fields[generation]} {task.fields[phase]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f}/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console()) as progress:
+        task = progress.add_task("", generation="", phase="", rate=0.0)
+
+        def tell(seen: rebuilding.Progress) -> None:
+            progress.update(
+                task,
+                completed=seen.done,
+                total=seen.total,
+                generation=seen.generation,
+                phase=seen.phase,
+                rate=seen.rate,
+            )
+
+        yield tell
+
+
+class _Lines:
+    """Progress as lines of JSON, at most two a second, and one for each new phase."""
+
+    def __init__(self, output: Output) -> None:
+        self._silent = output is Output.JSON
+        self._last = 0.0
+        self._phase = ""
+
+    def __call__(self, seen: rebuilding.Progress) -> None:
+        now = time.monotonic()
+        if self._silent or (seen.phase == self._phase and now - self._last < _TELL_EVERY):
+            return
+        self._last, self._phase = now, seen.phase
+        eta = None if seen.eta is None else round(seen.eta, 1)
+        show_line({**asdict(seen), "rate": round(seen.rate, 1), "eta_s": eta})
