@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 #: Benchmarks of one part: the module that has a function of that name.
-_PARTS: dict[str, str] = {}
+_PARTS: dict[str, str] = {
+    "rebuild": "fulcrum.cli.bench_rebuild",
+}
 
 
 @app.callback(invoke_without_command=True)

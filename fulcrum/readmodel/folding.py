@@ -60,6 +60,10 @@ class Reader:
             raise Corrupt(f"{type(message).__name__} is no decision")
         return message
 
+    def encoded(self, decision: DecisionMade) -> bytes:
+        """``decision`` as it lies in the journal."""
+        return self._codec.encode(decision)
+
     def close(self) -> None:
         """End the loop that asks the registry."""
         self._runner.close()

@@ -79,7 +79,7 @@ class Journal:
 
     def encoded(self, decision: DecisionMade) -> bytes:
         """The bytes of a decision."""
-        return self._reader._codec.encode(decision)
+        return self._reader.encoded(decision)
 
     def append(self, key: bytes, value: bytes, **place: int) -> None:
         """Append whatever bytes."""
