@@ -101,7 +101,7 @@ def timed(settings: Settings) -> tuple[float, float, Generation]:
 
 
 def faults(settings: Settings, generation: Generation, recorded: Mapping[str, Any]) -> list[str]:
-    """What is not as it was recorded: workflows or entries too few, or workflows that are not at their end."""
+    """What is not as it was recorded: workflows or entries too few, or workflows not at their end."""
     connection = psycopg2.connect(settings.postgres_dsn)
     try:
         with connection.cursor() as cursor:

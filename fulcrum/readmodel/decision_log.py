@@ -131,7 +131,6 @@ class DecisionLog:
                 # The end of a partition may lie behind offsets that no record has.
                 if offset + (not at_end) >= end[place]:
                     del due[place]
-                    self._consumer.pause([TopicPartition(*place)])
             if batch:
                 yield batch
 

@@ -6,6 +6,7 @@ stored with the rows: whatever stops it, it goes on from there. While one batch 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -57,7 +58,7 @@ def rebuild(
     server does not answer; it can be started again after each.
     """
     # Rows and offsets are lost together or not at all, so nothing needs to reach the disk before the end.
-    with working(settings, {"synchronous_commit": "off"}) as connection:
+    with _uncollected(), working(settings, {"synchronous_commit": "off"}) as connection:
         with reading(settings) as (log, reader), ThreadPoolExecutor(1) as writer:
             generation = _begin(connection, log, since)
             try:
@@ -146,6 +147,18 @@ def _begin(connection: Connection, log: DecisionLog, since: datetime | None) -> 
                 )
             generations.note(connection, found.generation, status="building", wanted="run", error=None)
     return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: decisions hold no cycles, and looking for some takes a sixth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _stop(connection: Connection, generation: Generation, wanted: Wanted) -> None:
