@@ -50,6 +50,10 @@ def rebuild(
         str | None,
         typer.Option("--from", help="RFC 3339 time; what was decided before is copied, not folded again."),
     ] = None,
+    skip: Annotated[
+        str | None,
+        typer.Option(metavar="PARTITION:OFFSET", help="Leave out the decision that the rebuild stopped at."),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Replay the journal into a new generation beside the live one, or go on with the one that was begun.
@@ -58,7 +62,7 @@ def rebuild(
     """
     generations.require_known(name)
     with _stoppable() as stopping, _telling(output) as tell:
-        built = rebuilding.rebuild(load_settings(), _moment(since), tell, stopping)
+        built = rebuilding.rebuild(load_settings(), _moment(since), tell, stopping, _place(skip))
     _show(built, output)
     if built.status == "ready":
         note(f"next: fulcrum projection verify {name}, then fulcrum projection swap {name}")
@@ -202,6 +206,15 @@ def _moment(text: str | None) -> datetime | None:
             f"--from {text!r} is no RFC 3339 time; give one such as 2026-03-01T12:00:00Z"
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _place(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    partition, _, offset = text.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise Rejected(f"--skip {text!r} is no place; give the partition and the offset, such as 3:1207")
+    return int(partition), int(offset)
 
 
 @contextmanager

@@ -49,11 +49,16 @@ class Progress:
 
 
 def rebuild(
-    settings: Settings, since: datetime | None, tell: Callable[[Progress], None], stopping: Event
+    settings: Settings,
+    since: datetime | None,
+    tell: Callable[[Progress], None],
+    stopping: Event,
+    skip: tuple[int, int] | None = None,
 ) -> Generation:
     """Build a new generation, or go on with the one in work; returns it ready, paused or dropped.
 
     With ``since``, what was decided before is copied from the live generation instead of being folded again.
+    ``skip`` (partition, offset) leaves out the one decision at which the generation in work stands.
     Raises FoldError when it stopped at a decision, Conflict when another process is at it, Unavailable when a
     server does not answer; it can be started again after each.
     """
@@ -61,6 +66,8 @@ def rebuild(
     with _uncollected(), working(settings, {"synchronous_commit": "off"}) as connection:
         with reading(settings) as (log, reader), ThreadPoolExecutor(1) as writer:
             generation = _begin(connection, log, since)
+            if skip is not None:
+                _skip(connection, generation, (log.topic, skip[0]), skip[1])
             try:
                 _Work(connection, generation, log, reader, writer, tell, stopping).run()
             except _StoppedError as stop:
@@ -147,6 +154,18 @@ def _begin(connection: Connection, log: DecisionLog, since: datetime | None) -> 
                 )
             generations.note(connection, found.generation, status="building", wanted="run", error=None)
     return found
+
+
+def _skip(connection: Connection, generation: Generation, place: tuple[str, int], offset: int) -> None:
+    """Go past one decision, and only if it is the very one that comes next."""
+    with connection.begin():
+        stands = generations.offsets_of(connection, generation.generation).get(place)
+        if stands != offset:
+            raise Conflict(
+                f"--skip {place[1]}:{offset}: generation {generation.generation} stands at offset {stands} of "
+                "that partition; only the decision that it stopped at can be left out"
+            )
+        generations.keep_offsets(connection, generation.generation, {place: offset + 1})
 
 
 @contextmanager

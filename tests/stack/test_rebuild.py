@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -65,9 +65,11 @@ def nothing_in_work(settings: Settings) -> Iterator[None]:
         rebuild.abort(settings)
 
 
-def build(settings: Settings, **options: object) -> generations.Generation:
+def build(
+    settings: Settings, since: datetime | None = None, skip: tuple[int, int] | None = None
+) -> generations.Generation:
     """Rebuild in this process."""
-    return rebuild.rebuild(settings, options.get("since"), lambda _: None, threading.Event())  # type: ignore[arg-type]
+    return rebuild.rebuild(settings, since, lambda _: None, threading.Event(), skip)
 
 
 def in_the_middle(settings: Settings) -> bool:
@@ -204,10 +206,11 @@ def test_rebuild_from_a_time_copies_what_was_before(
     [(b"no frame", "no frame"), (None, "'status': 'running'")],
     ids=["unreadable", "refused by Postgres"],
 )
-def test_a_fold_error_stops_the_generation_there_and_nothing_else(
+def test_a_fold_error_stops_the_generation_and_nothing_else(
     settings: Settings, value: bytes | None, shown: str
 ) -> None:
-    """The error shows the event and its place; all before it is written, and the projector goes past it."""
+    """The error shows the event and its place; all before it is written, and the projector goes past it. So
+    does the rebuild, when it is told to leave out that very decision."""
     alone = another_namespace(settings)
     before, after = history(), history()
     with journal_of(alone) as journal, projector(alone):
@@ -237,3 +240,8 @@ def test_a_fold_error_stops_the_generation_there_and_nothing_else(
         with pytest.raises(FoldError):
             build(alone)
         assert last_generation(settings)["decisions"] == 3
+        with pytest.raises(Conflict, match="stands at offset 3"):
+            build(alone, skip=(1, 4))
+        built = build(alone, skip=(1, 3))
+        assert (built.status, built.decisions) == ("ready", 6)
+        assert held(settings, built.schema) == expected(before + after)
