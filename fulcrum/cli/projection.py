@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fulcrum.cli.client import Output, OutputOption, console, note, show_json, show_line, show_rows
+from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
+from fulcrum.cli.rebuild_progress import stoppable, telling
 from fulcrum.errors import Rejected
-from fulcrum.readmodel import generations
+from fulcrum.readmodel import control, generations
 from fulcrum.readmodel import rebuild as rebuilding
 from fulcrum.readmodel import swap as swapping
 from fulcrum.readmodel import verify as verifying
@@ -28,7 +22,6 @@ from fulcrum.store.plain import connected
 
 app = typer.Typer(no_args_is_help=True)
 
-_TELL_EVERY = 0.5
 _DIFFERENT = 1
 _COLUMNS = {
     "generation": "generation",
@@ -61,7 +54,7 @@ def rebuild(
     Ctrl-C pauses. The live generation is read and written meanwhile as before.
     """
     generations.require_known(name)
-    with _stoppable() as stopping, _telling(output) as tell:
+    with stoppable() as stopping, telling(output) as tell:
         built = rebuilding.rebuild(load_settings(), _moment(since), tell, stopping, _place(skip))
     _show(built, output)
     if built.status == "ready":
@@ -74,14 +67,14 @@ def rebuild(
 def pause(name: Name, output: OutputOption = Output.TABLE) -> None:
     """Ask the rebuild at work to stop after its batch; `rebuild` goes on from there."""
     generations.require_known(name)
-    _show(rebuilding.pause(load_settings()), output)
+    _show(control.pause(load_settings()), output)
 
 
 @app.command("abort")
 def abort(name: Name, output: OutputOption = Output.TABLE) -> None:
     """Give up the generation in work and drop it."""
     generations.require_known(name)
-    _show(rebuilding.abort(load_settings()), output)
+    _show(control.abort(load_settings()), output)
 
 
 @app.command("status")
@@ -143,7 +136,7 @@ def drop(
 ) -> None:
     """Remove a generation that is not live. After that nothing can be rolled back to it."""
     generations.require_known(name)
-    _show(rebuilding.drop(load_settings(), generation), output)
+    _show(control.drop(load_settings(), generation), output)
 
 
 def _generations(settings: Settings) -> list[dict[str, Any]]:
@@ -215,67 +208,3 @@ def _place(text: str | None) -> tuple[int, int] | None:
     if not (partition.isdecimal() and offset.isdecimal()):
         raise Rejected(f"--skip {text!r} is no place; give the partition and the offset, such as 3:1207")
     return int(partition), int(offset)
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one interrupts."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _telling(output: Output) -> Iterator[Any]:
-    """What takes the progress: a bar for people, a line now and then for programs."""
-    if output is not Output.TABLE:
-        yield _Lines(output)
-        return
-    columns = (
-        TextColumn("generation {task.fields[generation]} {task.fields[phase]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f}/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console()) as progress:
-        task = progress.add_task("", generation="", phase="", rate=0.0)
-
-        def tell(seen: rebuilding.Progress) -> None:
-            progress.update(
-                task,
-                completed=seen.done,
-                total=seen.total,
-                generation=seen.generation,
-                phase=seen.phase,
-                rate=seen.rate,
-            )
-
-        yield tell
-
-
-class _Lines:
-    """Progress as lines of JSON, at most two a second, and one for each new phase."""
-
-    def __init__(self, output: Output) -> None:
-        self._silent = output is Output.JSON
-        self._last = 0.0
-        self._phase = ""
-
-    def __call__(self, seen: rebuilding.Progress) -> None:
-        now = time.monotonic()
-        if self._silent or (seen.phase == self._phase and now - self._last < _TELL_EVERY):
-            return
-        self._last, self._phase = now, seen.phase
-        eta = None if seen.eta is None else round(seen.eta, 1)
-        show_line({**asdict(seen), "rate": round(seen.rate, 1), "eta_s": eta})

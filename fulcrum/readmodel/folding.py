@@ -7,7 +7,8 @@ read as if it had been seen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from fulcrum.errors import Corrupt, FulcrumError
 from fulcrum.readmodel import generations, store
-from fulcrum.readmodel.decision_log import Record
+from fulcrum.readmodel.decision_log import DecisionLog, Record
+from fulcrum.readmodel.relations import WORKFLOWS
 from fulcrum.readmodel.view import View
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
@@ -67,6 +69,14 @@ class Reader:
     def close(self) -> None:
         """End the loop that asks the registry."""
         self._runner.close()
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[tuple[DecisionLog, Reader]]:
+    """The journal, and what is needed to understand it."""
+    group = f"{settings.namespace}-rebuild-{WORKFLOWS}"
+    with closing(Reader(settings)) as reader, closing(DecisionLog(settings, group)) as log:
+        yield log, reader
 
 
 def fold(reader: Reader, records: Sequence[Record]) -> tuple[Folded, FoldError | None]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Event
@@ -20,12 +20,12 @@ from sqlalchemy import Connection, text
 from fulcrum.errors import Conflict, NotFound
 from fulcrum.readmodel import generation_tables as tables
 from fulcrum.readmodel import generations
+from fulcrum.readmodel.control import remove, working
 from fulcrum.readmodel.decision_log import DecisionLog
-from fulcrum.readmodel.folding import FoldError, Reader, fold, write
+from fulcrum.readmodel.folding import FoldError, Reader, fold, reading, write
 from fulcrum.readmodel.generations import Generation, Wanted
 from fulcrum.readmodel.relations import WORKFLOWS
 from fulcrum.settings import Settings
-from fulcrum.store.plain import connected
 
 _BATCH = 4000
 #: A generation that is this close to the end of the journal is ready: a swap reads the rest.
@@ -80,58 +80,6 @@ def rebuild(
             return generations.find(connection, generation.generation)
 
 
-@contextmanager
-def working(settings: Settings, parameters: Mapping[str, str] | None = None) -> Iterator[Connection]:
-    """A connection that holds the claim to change generations."""
-    with connected(settings.postgres_dsn, "fulcrum-projection", parameters) as connection:
-        generations.claim(connection)
-        yield connection
-
-
-@contextmanager
-def reading(settings: Settings) -> Iterator[tuple[DecisionLog, Reader]]:
-    """The journal, and what is needed to understand it."""
-    group = f"{settings.namespace}-rebuild-{WORKFLOWS}"
-    with closing(Reader(settings)) as reader, closing(DecisionLog(settings, group)) as log:
-        yield log, reader
-
-
-def pause(settings: Settings) -> Generation:
-    """Ask the rebuild at work to pause after its batch; Conflict when none is at work."""
-    with connected(settings.postgres_dsn, "fulcrum-projection") as connection, connection.begin():
-        generation = generations.find(connection)
-        if not generations.worked_on(connection):
-            raise Conflict(f"generation {generation.generation} is {generation.status}: no process is at it")
-        generations.ask(connection, generation.generation, "pause")
-        return generation
-
-
-def abort(settings: Settings) -> Generation:
-    """Give up the generation in work: the process that is at it drops it, or this one when none is."""
-    with connected(settings.postgres_dsn, "fulcrum-projection") as connection:
-        with connection.begin():
-            generation = generations.find(connection)
-            if generations.worked_on(connection):
-                generations.ask(connection, generation.generation, "abort")
-                return generation
-        return drop(settings, generation.generation)
-
-
-def drop(settings: Settings, number: int) -> Generation:
-    """Remove a generation that is not live; Conflict when it is, or when a process is at it."""
-    with working(settings) as connection, connection.begin():
-        generation = generations.find(connection, number)
-        if generation.status == "live":
-            raise Conflict(f"generation {number} is live: swap another one in before it is dropped")
-        _drop(connection, generation)
-        return generations.find(connection, number)
-
-
-def _drop(connection: Connection, generation: Generation) -> None:
-    tables.drop(connection, generation.schema)
-    generations.forget(connection, generation.generation)
-
-
 def _begin(connection: Connection, log: DecisionLog, since: datetime | None) -> Generation:
     """The generation in work, or a new one that is empty or holds what was decided before ``since``."""
     with connection.begin():
@@ -162,8 +110,8 @@ def _skip(connection: Connection, generation: Generation, place: tuple[str, int]
         stands = generations.offsets_of(connection, generation.generation).get(place)
         if stands != offset:
             raise Conflict(
-                f"--skip {place[1]}:{offset}: generation {generation.generation} stands at offset {stands} of "
-                "that partition; only the decision that it stopped at can be left out"
+                f"--skip {place[1]}:{offset}: generation {generation.generation} stands at offset {stands} "
+                "of that partition; only the decision that it stopped at can be left out"
             )
         generations.keep_offsets(connection, generation.generation, {place: offset + 1})
 
@@ -183,7 +131,7 @@ def _uncollected() -> Iterator[None]:
 def _stop(connection: Connection, generation: Generation, wanted: Wanted) -> None:
     with connection.begin():
         if wanted == "abort":
-            _drop(connection, generation)
+            remove(connection, generation)
         else:
             generations.note(connection, generation.generation, status="paused")
 

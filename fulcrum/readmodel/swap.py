@@ -19,10 +19,10 @@ from fulcrum.errors import Conflict, Unavailable
 from fulcrum.readmodel import generation_tables as tables
 from fulcrum.readmodel import generations
 from fulcrum.readmodel.cache import Cache
+from fulcrum.readmodel.control import working
 from fulcrum.readmodel.decision_log import DecisionLog
-from fulcrum.readmodel.folding import Reader, fold, write
+from fulcrum.readmodel.folding import Reader, fold, reading, write
 from fulcrum.readmodel.generations import Generation
-from fulcrum.readmodel.rebuild import reading, working
 from fulcrum.readmodel.relations import LIVE_SCHEMA
 from fulcrum.readmodel.store import Offsets
 from fulcrum.settings import Settings

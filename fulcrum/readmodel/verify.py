@@ -17,8 +17,8 @@ from sqlalchemy import Connection, text
 from fulcrum.errors import Conflict
 from fulcrum.readmodel import generation_tables as tables
 from fulcrum.readmodel import generations
+from fulcrum.readmodel.control import working
 from fulcrum.readmodel.generations import Generation
-from fulcrum.readmodel.rebuild import working
 from fulcrum.readmodel.relations import LIVE_SCHEMA, timeline, workflow_runs
 from fulcrum.readmodel.swap import aligned
 from fulcrum.settings import Settings

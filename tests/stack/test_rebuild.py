@@ -30,7 +30,7 @@ from projecting import (
 )
 
 from fulcrum.errors import Conflict, NotFound
-from fulcrum.readmodel import generations, rebuild
+from fulcrum.readmodel import control, generations, rebuild
 from fulcrum.readmodel.folding import FoldError
 from fulcrum.readmodel.generations import schema_of
 from fulcrum.readmodel.rebuild import Progress
@@ -62,7 +62,7 @@ def nothing_in_work(settings: Settings) -> Iterator[None]:
     """Each test begins a generation of its own."""
     yield
     if last_generation(settings)["status"] in generations.IN_WORK:
-        rebuild.abort(settings)
+        control.abort(settings)
 
 
 def build(
@@ -130,7 +130,7 @@ def test_interrupted_rebuild_pauses_and_the_command_again_goes_on(
     assert {"done", "total", "rate", "eta_s", "phase"} <= progress[0].keys()
 
 
-@pytest.mark.parametrize(("act", "status"), [(rebuild.pause, "paused"), (rebuild.abort, "dropped")])
+@pytest.mark.parametrize(("act", "status"), [(control.pause, "paused"), (control.abort, "dropped")])
 def test_another_process_pauses_or_aborts(
     settings: Settings, told: list[DecisionMade], act: object, status: str
 ) -> None:
@@ -152,16 +152,16 @@ def test_abort_without_a_process_drops_at_once(settings: Settings, told: list[De
     """A generation that nobody is at goes when it is told to; nothing to pause or abort is an error."""
     built = build(settings)
     with pytest.raises(Conflict, match="no process is at it"):
-        rebuild.pause(settings)
-    assert rebuild.abort(settings).status == "dropped"
+        control.pause(settings)
+    assert control.abort(settings).status == "dropped"
     assert not rows(settings, "SELECT 1 FROM pg_namespace WHERE nspname = %s", [built.schema])
     with pytest.raises(NotFound, match="rebuild"):
-        rebuild.abort(settings)
+        control.abort(settings)
 
 
 def test_second_rebuild_is_refused(settings: Settings, told: list[DecisionMade]) -> None:
     """Two processes never write one generation."""
-    with rebuild.working(settings), pytest.raises(Conflict, match="another process"):
+    with control.working(settings), pytest.raises(Conflict, match="another process"):
         build(settings)
 
 

@@ -20,7 +20,7 @@ from projecting import (
 )
 
 from fulcrum.errors import Conflict, NotFound
-from fulcrum.readmodel import rebuild
+from fulcrum.readmodel import control, rebuild
 from fulcrum.readmodel.verify import Difference, verify
 from fulcrum.settings import Settings
 
@@ -42,7 +42,7 @@ def schema(settings: Settings, workflow_ids: list[str]) -> Iterator[str]:
     """Where a ready generation lies."""
     built = rebuild.rebuild(settings, None, lambda _: None, threading.Event())
     yield built.schema
-    rebuild.abort(settings)
+    control.abort(settings)
 
 
 def test_planted_differences_are_found_and_named(
@@ -135,4 +135,4 @@ def test_nothing_in_work_cannot_be_verified(settings: Settings, workflow_ids: li
     rebuild.rebuild(settings, None, lambda _: None, stopping)
     with pytest.raises(Conflict, match="not ready"):
         verify(settings, None, 1)
-    rebuild.abort(settings)
+    control.abort(settings)

@@ -1,4 +1,4 @@
-"""What does a stretch of the journal make of a generation? The pure part: records in, rows and offsets out."""
+"""What does a stretch of the journal make of a generation? The pure part: records in, rows, offsets out."""
 
 from __future__ import annotations
 
