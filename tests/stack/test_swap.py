@@ -34,7 +34,7 @@ from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 
 WORKFLOWS = 20
-_PAUSE = 0.002
+_PAUSE = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def journal(settings: Settings) -> Iterator[Journal]:
 
 
 class Load:
-    """New versions of the same workflows, as fast as they are told, until it is stopped."""
+    """New versions of the same workflows, some hundred decisions a second, until it is stopped."""
 
     def __init__(self, journal: Journal) -> None:
         self.workflow_ids = [str(uuid4()) for _ in range(WORKFLOWS)]
@@ -86,9 +86,12 @@ class Watch:
         while not self._stopping.is_set():
             for workflow_id in self._ids:
                 # Each source for itself: Redis is written a moment after Postgres.
-                self._note("postgres", workflow_id, await queries.find_run(db, workflow_id))
+                stored = await queries.find_run(db, workflow_id)
+                self._note("postgres", workflow_id, stored)
                 cached = await cache.get(workflow_id)
                 self._note("redis", workflow_id, cached.view if cached else None)
+                if cached is None and stored is not None:
+                    await cache.put_many([stored])  # as the API does after a miss
         await cache.close()
         await db.close()
 
@@ -116,7 +119,7 @@ def go_on(load: Load, watch: Watch) -> None:
 
     def both_moved() -> bool:
         read = watch.seen - seen
-        return load.version > version + 20 and min(read["postgres"], read["redis"]) > WORKFLOWS
+        return load.version > version + 10 and min(read["postgres"], read["redis"]) > WORKFLOWS
 
     eventually(both_moved, within=WITHIN, state=lambda: (load.version, watch.seen))
 
