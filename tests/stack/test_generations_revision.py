@@ -10,8 +10,8 @@ from fulcrum.store import migrate
 
 RUN = "6f0c1d9e-1111-5222-8333-444455556666"
 _FILLED = f"""
-    INSERT INTO read_model.workflow_runs VALUES ('{RUN}', '{RUN}', 'acme', 'c', 'fulfillment.v1', 'running', 1,
-        NULL, '[]', 1, 'EUR', 'o', now(), now(), NULL, '[]')
+    INSERT INTO read_model.workflow_runs VALUES ('{RUN}', '{RUN}', 'acme', 'c', 'fulfillment.v1', 'running',
+        1, NULL, '[]', 1, 'EUR', 'o', now(), now(), NULL, '[]')
     """
 
 
@@ -29,7 +29,8 @@ def test_what_is_read_stays_and_becomes_generation_one(empty_database: str) -> N
     rows(settings, "CREATE SCHEMA read_model_g2; CREATE TABLE read_model_g2.timeline ()")
     rows(
         settings,
-        "INSERT INTO read_model.generations (projection, generation, status) VALUES ('workflows', 2, 'ready')",
+        "INSERT INTO read_model.generations (projection, generation, status)"
+        " VALUES ('workflows', 2, 'ready')",
     )
     to(empty_database, "0016-1", down=True)
     assert list(held(settings)) == [RUN]
