@@ -44,6 +44,8 @@ _GROUPS = {
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
     "projection": ("fulcrum.cli.projection", "The read model: rebuild it from the journal, swap, roll back."),
+    "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
+    "events": ("fulcrum.cli.events", "The events on Kafka."),
     "bench": ("fulcrum.cli.bench", ABOUT_BENCH),
 }
 #: Single commands: the module that has a function of that name.
@@ -52,6 +54,7 @@ _COMMANDS = {
     "demo": "fulcrum.cli.demo",
     "simulate": "fulcrum.cli.simulate",
     "doctor": "fulcrum.cli.doctor",
+    "lag": "fulcrum.cli.lag",
 }
 #: Exit codes by error, most special first.
 _EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (
