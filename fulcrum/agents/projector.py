@@ -105,7 +105,7 @@ class Projector:
         if self._cache is None:
             self._cache = Cache.open(self._settings)
         async with self._db.transaction() as tx:
-            views = await store.apply(tx, [decision for _, decision in batch])
+            views = await store.apply(tx, [decision for _, decision in batch], _offsets(batch))
             accounts.enter(tx, (issued for item in batch for issued in _issued(*item)))
         crashpoint.reached("decisions.stored")
         await self._cache.put_many(views)
@@ -130,6 +130,16 @@ def _issued(event: EventT[Any], decision: DecisionMade) -> Iterator[accounts.Iss
             journal_partition=event.message.partition,
             journal_offset=event.message.offset,
         )
+
+
+def _offsets(batch: list[_Item]) -> dict[tuple[str, int], int]:
+    """The first offset that is not read yet, by topic and partition.
+
+    A partition's events come in order, and the next batch waits for this one: all before it is written, or
+    lies in the dead-letter topic.
+    """
+    messages = [event.message for event, _ in batch]
+    return {(message.topic, message.partition): message.offset + 1 for message in messages}
 
 
 def build_projector(settings: Settings, codec: Codec) -> GuardedApp:

@@ -32,6 +32,7 @@ _PARTS: dict[str, str] = {
     "inventory": "fulcrum.cli.bench_inventory",
     "poison": "fulcrum.cli.bench_poison",
     "outage": "fulcrum.cli.bench_outage",
+    "rebuild": "fulcrum.cli.bench_rebuild",
 }
 
 

@@ -44,6 +44,7 @@ _GROUPS = {
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "op": ("fulcrum.cli.operation", "Operations on many messages."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
+    "projection": ("fulcrum.cli.projection", "The read model: rebuild it from the journal, swap, roll back."),
     "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
     "events": ("fulcrum.cli.events", "The events on Kafka."),
     "bench": ("fulcrum.cli.bench", ABOUT_BENCH),

@@ -53,6 +53,10 @@ class EntryRow(TypedDict):
     reason: str | None
 
 
+#: Any value as compact JSON text. One encoder for all: ``json.dumps`` would make one for each call.
+compact = json.JSONEncoder(separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class ProjectedRows:
     """What one decision adds: the run as it is now, and one entry of its timeline."""
@@ -63,7 +67,7 @@ class ProjectedRows:
 
 def project(decision: DecisionMade) -> ProjectedRows:
     """The rows of ``decision``."""
-    return ProjectedRows(_run(decision), _entry(decision))
+    return ProjectedRows(project_run(decision), project_entry(decision))
 
 
 def timestamp(moment: datetime) -> str:
@@ -73,10 +77,11 @@ def timestamp(moment: datetime) -> str:
 
 def to_json(row: RunRow | EntryRow) -> str:
     """The row as compact JSON text."""
-    return json.dumps(row, separators=(",", ":"))
+    return compact(row)
 
 
-def _run(decision: DecisionMade) -> RunRow:
+def project_run(decision: DecisionMade) -> RunRow:
+    """The run as it is after ``decision``."""
     return RunRow(
         workflow_id=decision.workflow_id,
         intent_id=decision.intent_id,
@@ -120,7 +125,8 @@ def _step(step: StepView) -> dict[str, Any]:
     }
 
 
-def _entry(decision: DecisionMade) -> EntryRow:
+def project_entry(decision: DecisionMade) -> EntryRow:
+    """What ``decision`` adds to the timeline."""
     return EntryRow(
         version=decision.version,
         at=timestamp(decision.decided_at),

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.readmodel.projection import EntryRow, RunRow, timestamp, to_json
 from fulcrum.readmodel.relations import stock, timeline, workflow_runs
+from fulcrum.readmodel.store import EPOCH
 from fulcrum.readmodel.view import View
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.relations import ATTEMPTS, uuid_column
@@ -51,6 +52,7 @@ async def find_run(db: Database, workflow_id: str) -> View | None:
     run = await db.one(_RUN, {"workflow_id": workflow_id})
     if run is None:
         return None
+    epoch = run.pop("epoch") or 0
     entries = await db.all(_TIMELINE, {"workflow_id": workflow_id})
     return View(
         workflow_id=workflow_id,
@@ -58,6 +60,7 @@ async def find_run(db: Database, workflow_id: str) -> View | None:
         status=run["status"],
         run=to_json(cast("RunRow", _plain(run))),
         entries={row["version"]: to_json(cast("EntryRow", _plain(row))) for row in entries},
+        epoch=epoch,
     )
 
 
@@ -112,7 +115,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
-_RUN = select(workflow_runs).where(workflow_runs.c.workflow_id == bindparam("workflow_id"))
+_RUN = select(workflow_runs, EPOCH).where(workflow_runs.c.workflow_id == bindparam("workflow_id"))
 _TIMELINE = (
     select(*(c for c in timeline.columns if c.name != "workflow_id"))
     .where(timeline.c.workflow_id == bindparam("workflow_id"))

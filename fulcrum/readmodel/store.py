@@ -1,59 +1,132 @@
-"""Bring the read model in Postgres up to a batch of decisions.
+"""Bring a generation of the read model in Postgres up to a batch of decisions.
 
 Decisions may come twice, in any order of workflows, and from a replay of the whole journal: a version
-never gives way to an older one, and what is there already stays as it is.
+never gives way to an older one, and what is there already stays as it is. How far the journal has been read
+is stored in the same transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnClause, Table, Text, bindparam, cast, column, func, select
+from sqlalchemy import ColumnClause, Table, Text, bindparam, cast, column, func, literal, select
 from sqlalchemy.dialects.postgresql import JSON, Insert, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
-from fulcrum.readmodel.projection import project, to_json
-from fulcrum.readmodel.relations import timeline, workflow_runs
+from fulcrum.readmodel.projection import compact, project_entry, project_run, to_json
+from fulcrum.readmodel.relations import (
+    LIVE_SCHEMA,
+    WORKFLOWS,
+    generation_offsets,
+    in_schema,
+    projections,
+    timeline,
+    workflow_runs,
+)
 from fulcrum.readmodel.view import View
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.store.database import Transaction
 
+#: The first offset not yet read, by topic and partition.
+Offsets = Mapping[tuple[str, int], int]
 
-async def apply(tx: Transaction, decisions: Sequence[DecisionMade]) -> list[View]:
-    """Write ``decisions`` by one statement a relation.
+#: How often the live generation has changed, to be selected together with what is read from it.
+EPOCH = select(projections.c.epoch).where(projections.c.name == WORKFLOWS).scalar_subquery().label("epoch")
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """How one generation is written; the parameter of each is ``rows``, JSON objects."""
+
+    upsert_runs: ReturningInsert[Any]
+    insert_entries: Insert
+
+
+async def apply(
+    tx: Transaction, decisions: Sequence[DecisionMade], offsets: Offsets | None = None
+) -> list[View]:
+    """Write ``decisions`` to the live generation by one statement a relation, and ``offsets`` beside them.
 
     Returns, for the cache, each workflow of the batch whose stored version is now the batch's newest;
     one that Postgres already holds in a newer version is left out.
     """
-    views = _newest(decisions)
+    views = newest(decisions)
     if not views:
         return []
-    written = await tx.all(_UPSERT_RUNS, _rows(view.run for view in views.values()))
-    await tx.execute(_INSERT_ENTRIES, _rows(_entries(views)))
-    return [views[str(row["workflow_id"])] for row in written]
+    live = statements(LIVE_SCHEMA)
+    written = await tx.all(live.upsert_runs, run_rows(views))
+    await tx.execute(live.insert_entries, entry_rows(views))
+    if offsets:
+        # After the rows: what they have locked keeps the live generation the same until the end.
+        await tx.execute(_STORE_OFFSETS, offset_rows(offsets))
+    return [replace(views[str(row["workflow_id"])], epoch=row["epoch"] or 0) for row in written]
 
 
-def _newest(decisions: Sequence[DecisionMade]) -> dict[str, View]:
-    """One view a workflow: its newest run and all its entries of the batch.
+def newest(decisions: Sequence[DecisionMade]) -> dict[str, View]:
+    """One view a workflow: its newest run and all its entries of the batch; of a repeated entry the first,
+    as the database keeps it.
 
     In the order of workflow ids, so that two writers lock rows in the same order.
     """
-    views: dict[str, View] = {}
+    last: dict[str, DecisionMade] = {}
+    entries: dict[str, dict[int, str]] = {}
     for decision in sorted(decisions, key=lambda d: (d.workflow_id, d.version)):
-        rows = project(decision)
-        known = views.get(decision.workflow_id)
-        views[decision.workflow_id] = View(
-            workflow_id=decision.workflow_id,
-            version=decision.version,
-            status=decision.status,
-            run=to_json(rows.run),
-            entries={**(known.entries if known else {}), decision.version: to_json(rows.entry)},
+        last[decision.workflow_id] = decision
+        known = entries.setdefault(decision.workflow_id, {})
+        if decision.version not in known:
+            known[decision.version] = to_json(project_entry(decision))
+    return {
+        workflow_id: View(
+            workflow_id, made.version, made.status, to_json(project_run(made)), entries[workflow_id]
         )
-    return views
+        for workflow_id, made in last.items()
+    }
 
 
-def _entries(views: dict[str, View]) -> Iterator[str]:
+def run_rows(views: Mapping[str, View]) -> dict[str, str]:
+    """The parameter of ``upsert_runs``."""
+    return _rows(view.run for view in views.values())
+
+
+def entry_rows(views: Mapping[str, View]) -> dict[str, str]:
+    """The parameter of ``insert_entries``."""
+    return _rows(_entries(views))
+
+
+def offset_rows(offsets: Offsets) -> dict[str, str]:
+    """The parameter ``rows`` of a statement that stores offsets."""
+    return _rows(
+        compact({"topic": topic, "partition": partition, "next_offset": offset})
+        for (topic, partition), offset in sorted(offsets.items())
+    )
+
+
+@cache
+def statements(schema: str) -> Statements:
+    """The statements for the generation in ``schema``."""
+    return Statements(
+        upsert_runs=_upsert_runs(in_schema(workflow_runs, schema)),
+        insert_entries=_insert(in_schema(timeline, schema)).on_conflict_do_nothing(),
+    )
+
+
+def store_offsets(generation: Any) -> Insert:
+    """Keep offsets for ``generation`` (an SQL expression); one never goes back: what is read again after a
+    restart has been written before."""
+    names = ("topic", "partition", "next_offset")
+    given = _recordset([generation_offsets.c[name] for name in names])
+    chosen = select(literal(WORKFLOWS), generation, *(given.c[name] for name in names))
+    statement = insert(generation_offsets).from_select(["projection", "generation", *names], chosen)
+    kept = func.greatest(generation_offsets.c.next_offset, statement.excluded.next_offset)
+    return statement.on_conflict_do_update(
+        index_elements=list(generation_offsets.primary_key.columns), set_={"next_offset": kept}
+    )
+
+
+def _entries(views: Mapping[str, View]) -> Iterator[str]:
     """Every entry with the id of its workflow put in front."""
     for view in views.values():
         for entry in view.entries.values():
@@ -65,24 +138,29 @@ def _rows(objects: Iterable[str]) -> dict[str, str]:
     return {"rows": f"[{','.join(objects)}]"}
 
 
+def _recordset(columns: Iterable[Any]) -> Any:
+    """The JSON objects of the parameter ``rows`` as a relation: their fields are the columns."""
+    typed: list[ColumnClause[Any]] = [column(c.name, c.type) for c in columns]
+    records = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON)).table_valued(*typed)
+    return records.render_derived("new_row", with_types=True)
+
+
 def _insert(relation: Table) -> Insert:
-    """Insert the JSON objects of the parameter ``rows``: their fields are the columns."""
-    columns: list[ColumnClause[Any]] = [column(c.name, c.type) for c in relation.columns]
-    records = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON)).table_valued(*columns)
-    rows = select(records.render_derived("new_row", with_types=True))
-    return insert(relation).from_select(list(relation.columns), rows)
+    """Insert the JSON objects of the parameter ``rows``."""
+    return insert(relation).from_select(list(relation.columns), select(_recordset(relation.columns)))
 
 
-def _upsert_runs() -> ReturningInsert[Any]:
-    statement = _insert(workflow_runs)
+def _upsert_runs(relation: Table) -> ReturningInsert[Any]:
+    statement = _insert(relation)
     new = statement.excluded
     return statement.on_conflict_do_update(
-        index_elements=[workflow_runs.c.workflow_id],
-        set_={c.name: new[c.name] for c in workflow_runs.columns if not c.primary_key},
+        index_elements=[relation.c.workflow_id],
+        set_={c.name: new[c.name] for c in relation.columns if not c.primary_key},
         # An equal version is written again, so that a repeat reports it and the cache gets it too.
-        where=workflow_runs.c.version <= new.version,
-    ).returning(workflow_runs.c.workflow_id)
+        where=relation.c.version <= new.version,
+    ).returning(relation.c.workflow_id, EPOCH)
 
 
-_UPSERT_RUNS = _upsert_runs()
-_INSERT_ENTRIES = _insert(timeline).on_conflict_do_nothing()
+_STORE_OFFSETS = store_offsets(
+    select(projections.c.live).where(projections.c.name == WORKFLOWS).scalar_subquery()
+)

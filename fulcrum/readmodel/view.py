@@ -22,6 +22,8 @@ class View:
     """A run at ``version``, and the entries of its timeline by version (both as JSON text).
 
     The entries may be a part of the timeline: those of one batch, or those that the cache still has.
+    ``epoch`` says which swap of generations it was read or written after, so that the cache keeps none from
+    before; it is no part of what is shown.
     """
 
     workflow_id: str
@@ -29,6 +31,7 @@ class View:
     status: str
     run: str
     entries: Mapping[int, str] = field(default_factory=dict)
+    epoch: int = field(default=0, compare=False)
 
     @property
     def complete(self) -> bool:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, text
 
 from fulcrum.errors import Misconfigured
 from fulcrum.store.database import Database
-from fulcrum.store.failures import translate_refusal
-from fulcrum.store.pool import server_of
+from fulcrum.store.plain import connected
 
 #: Held while migrating, so that two starts at once do not both create a table. Any fixed number will do.
 _MIGRATION_LOCK = 4_621_807_313
@@ -57,22 +54,8 @@ def _status(current: str | None) -> MigrationStatus:
     return MigrationStatus(current, chain[-1], tuple(chain[done:]))
 
 
-@contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
-    engine = create_engine(
-        "postgresql+psycopg2://",
-        creator=lambda: psycopg2.connect(dsn, application_name="fulcrum-db", connect_timeout=10),
-        poolclass=NullPool,
-    )
-    try:
-        connection = engine.connect()
-    except Exception as error:
-        cause = error.__cause__
-        if isinstance(cause, psycopg2.Error):
-            raise translate_refusal(cause, server_of(dsn)) from error
-        raise
-    with connection:
-        yield connection
+def _connected(dsn: str) -> AbstractContextManager[Connection]:
+    return connected(dsn, "fulcrum-db")
 
 
 def _current(connection: Connection) -> str | None:
