@@ -108,7 +108,7 @@ async def channel_of(shop: Shop) -> AbstractChannel:
 
 
 async def test_attempts_survive_a_killed_broker(settings: Settings, stack: Stack, onlooker: Database) -> None:
-    """Commands that wait for their second attempt while RabbitMQ is killed come back as the second."""
+    """Commands that wait for their second attempt while RabbitMQ is killed come back, as the second."""
     slower = settings.model_copy(update={"retry_unit": 1.0})
     server = stack.server("rabbitmq")
     db = await Database.open(settings.postgres_dsn, size=4)
