@@ -54,8 +54,9 @@ class Retention:
             try:
                 while await self.sweep() == _BATCH:
                     pass
-            except Retryable as error:
-                log.warning("retention.failed", error=str(error), retry_in=_EVERY)
+            except Exception as error:
+                trace = {} if isinstance(error, Retryable) else {"exc_info": error}
+                log.warning("retention.failed", error=str(error), retry_in=_EVERY, **trace)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY):
                     await stop.wait()

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import structlog
 from sqlalchemy import Float, bindparam, func, or_, select, text, update
@@ -115,8 +116,8 @@ class Runner:
                 self._woken.clear()
                 try:
                     taken = await self._take() if len(self._tasks) < _AT_ONCE else None
-                except Retryable as error:
-                    log.warning("operations.unavailable", error=str(error))
+                except Exception as error:
+                    log.warning("operations.not_taken", error=str(error), **_trace(error))
                     taken = None
                 if taken is None:
                     await self._pause(_IDLE)
@@ -167,7 +168,7 @@ class Runner:
             await asyncio.sleep(min(_RENEW_EVERY, self._lease / 3))
             try:
                 await self._db.execute(_RENEW, {**mine, "lease_seconds": self._lease})
-            except Retryable as error:
+            except Exception as error:
                 log.warning("operation.not_renewed", operation=mine["operation"], error=str(error))
 
     async def _work(self, operation: Row, stop: asyncio.Event) -> None:
@@ -218,8 +219,7 @@ class Runner:
             raise
         except Exception as error:
             # Whatever else it is would be the same at the next try, and the others should not wait for it.
-            trace = {"exc_info": error} if is_bug(error) else {}
-            log.warning("message.not_sent", parked_id=work.message["id"], error=str(error), **trace)
+            log.warning("message.not_sent", parked_id=work.message["id"], error=str(error), **_trace(error))
             told = storable(str(error) or type(error).__name__)[:500]
             return await moves.refused(self._db, work, epoch, told)
         log.info("message.sent_again", parked_id=work.message["id"], operation=work.operation["id"])
@@ -237,5 +237,10 @@ class Runner:
             await asyncio.sleep(_OBSERVE_LATE)
             try:
                 await observe(self._db)
-            except Retryable as error:
-                log.warning("operations.not_observed", error=str(error))
+            except Exception as error:
+                log.warning("operations.not_observed", error=str(error), **_trace(error))
+
+
+def _trace(error: Exception) -> dict[str, Any]:
+    """The traceback of what nobody raised on purpose."""
+    return {"exc_info": error} if is_bug(error) else {}
