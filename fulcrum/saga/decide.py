@@ -117,6 +117,8 @@ def _start(event: Event) -> Decision | Undeliverable | Forget:
 
 _UNDOING = frozenset({Status.COMPENSATING, Status.NEEDS_ATTENTION})
 _NO_EFFECT = frozenset({StepStatus.REFUSED, StepStatus.UNDONE})
+#: A step that was asked and did not answer may have happened.
+_MAY_STAND = frozenset({StepStatus.DONE, StepStatus.REQUESTED})
 
 
 def _answer(run: WorkflowRun, event: Answer) -> Decision:
@@ -176,10 +178,15 @@ def _step_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
 
 
 def _ended(run: WorkflowRun, step: Step, status: StepStatus, now: datetime, **own: Any) -> WorkflowRun:
-    """The run with its step ended: nothing is awaited of it any more."""
-    return run.with_step(
+    """The run with its step ended: nothing is awaited of it any more, nor of one that made its hold last."""
+    run = run.with_step(
         replace(run.step(step.name), status=status, deadline_at=None, finished_at=now, late=0, **own)
     )
+    if status == StepStatus.UNDONE:
+        for each in DEFINITIONS[run.definition].steps:
+            if each.keeps == step.name and run.step(each.name).status in _MAY_STAND:
+                run = _ended(run, each, StepStatus.UNDONE, now)
+    return run
 
 
 @cache
@@ -321,8 +328,7 @@ def _undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str)
         return Decision(run, status_before, after.name)  # an effect that came late is being undone first
     for step in reversed(definition.steps):
         state = run.step(step.name)
-        # A step that was asked and did not answer may have happened, so it is undone too.
-        if step.undo is not None and state.status in (StepStatus.DONE, StepStatus.REQUESTED):
+        if step.undo is not None and state.status in _MAY_STAND:
             run = replace(run.with_step(replace(state, late=0)), status=Status.COMPENSATING)
             return _undo(run, step, now, status_before, state.attempt)
     return _finish(run, Status.CANCELLED, now, after, status_before)
