@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError
+from eventually import eventually_async
 
 from fulcrum.commands.parker import Parker
 from fulcrum.commands.settlement import InHand
@@ -51,7 +52,7 @@ class _Kept:
 
 
 async def test_the_parker_goes_on_past_it() -> None:
-    """A connection that is lost with messages in hand does not end the parking of those that come after it."""
+    """A connection that is lost with messages in hand does not end the parking of later ones."""
     db: Any = _Kept()
     acknowledged = asyncio.Event()
 
@@ -65,10 +66,13 @@ async def test_the_parker_goes_on_past_it() -> None:
     parker = Parker(db, Settings(), "inventory")
     parker._waiting.put_nowait(gone)
     work = asyncio.create_task(parker._work())
+
+    async def taken() -> bool:
+        return parker._waiting.empty()
+
+    await eventually_async(taken, within=5)  # by itself, before the next one comes
+    parker._waiting.put_nowait(fresh)
     async with asyncio.timeout(5):
-        while not parker._waiting.empty():  # taken by itself, before the next one comes
-            await asyncio.sleep(0)
-        parker._waiting.put_nowait(fresh)
         await acknowledged.wait()
     assert db.kept.is_set()
     work.cancel()
