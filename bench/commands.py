@@ -202,11 +202,7 @@ def _ask(dsn: str, query: str, service: str) -> dict[str, float]:
 async def until(
     seen: Callable[[], Awaitable[bool]], within: float, what: str, every: float = _LOOK_SECONDS
 ) -> None:
-<<<<<<< HEAD
     """Wait until ``seen``, asked ``every`` so many seconds; Unavailable: ``what`` did not come in time."""
-=======
-    """Wait until ``seen``, asked every so many seconds; Unavailable says ``what`` did not come in time."""
->>>>>>> accounts
     deadline = time.monotonic() + within
     while not await seen():
         if time.monotonic() > deadline:
