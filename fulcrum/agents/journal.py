@@ -7,15 +7,18 @@ from collections.abc import Callable
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision
 from fulcrum.saga.messages import (
+    CancelRequested,
     Cause,
     Command,
     DecisionMade,
     Event,
     IssuedCommand,
+    OperatorRequested,
     StepCommand,
     StepView,
 )
-from fulcrum.saga.run import StepState
+from fulcrum.saga.run import Status, StepState
+from fulcrum.saga.verbs import standing
 
 
 def record(
@@ -44,6 +47,7 @@ def record(
             partition=partition,
             offset=offset,
             actor=getattr(event, "actor", None),
+            **_asked(event),
         ),
         step=decision.step,
         status_before=decision.status_before,
@@ -61,7 +65,15 @@ def record(
         currency=run.intent.currency,
         started_at=run.started_at,
         steps=tuple(_view(step) for step in run.steps),
+        standing=standing(run) if run.status == Status.TERMINATED else (),
     )
+
+
+def _asked(event: Event) -> dict[str, str]:
+    """What a person asked for and why. An answer's own reason is no person's."""
+    if isinstance(event, OperatorRequested):
+        return {"reason": event.reason, "verb": event.verb}
+    return {"reason": event.reason, "verb": "cancel"} if isinstance(event, CancelRequested) else {}
 
 
 def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command], bytes]) -> IssuedCommand:
@@ -87,4 +99,7 @@ def _view(step: StepState) -> StepView:
         reason=step.reason,
         late=step.late,
         expires_at=step.expires_at,
+        held=step.held,
+        skipped_by=step.skipped_by,
+        result=step.result,
     )

@@ -227,6 +227,8 @@ def _again(
     expected = record(
         outcome, event, lambda _: b"", topic=cause.topic, partition=cause.partition, offset=cause.offset
     )
+    if cause.verb is None:  # a cancellation decided on before the journal said what was asked and why
+        expected = replace(expected, cause=replace(expected.cause, verb=None, reason=None))
     # Bodies are compared decoded: an old decision was encoded under the schema of its time.
     bare = replace(made, commands=tuple(replace(command, body=b"") for command in made.commands))
     if bare != expected or tuple(decode(command.body) for command in made.commands) != outcome.commands:

@@ -93,7 +93,7 @@ def _run(decision: DecisionMade) -> RunRow:
         started_at=timestamp(decision.started_at),
         updated_at=timestamp(decision.decided_at),
         finished_at=_finished_at(decision),
-        steps=[_step(step) for step in decision.steps],
+        steps=[_step(step, step.name in decision.standing) for step in decision.steps],
     )
 
 
@@ -106,7 +106,13 @@ def _finished_at(decision: DecisionMade) -> str | None:
     return timestamp(max(ended, default=decision.decided_at))
 
 
-def _step(step: StepView) -> dict[str, Any]:
+def _step(step: StepView, left_standing: bool) -> dict[str, Any]:
+    told = {
+        "held": step.held,
+        "skipped_by": step.skipped_by,
+        "result": step.result,
+        "left_standing": left_standing,
+    }
     return {
         "name": step.name,
         "status": step.status,
@@ -117,7 +123,13 @@ def _step(step: StepView) -> dict[str, Any]:
         "reason": step.reason,
         "late": step.late,
         "expires_at": _optional(step.expires_at),
+        **_said(told),
     }
+
+
+def _said(told: dict[str, Any]) -> dict[str, Any]:
+    """Only what operators brought about, so that a run that they left alone reads as it always did."""
+    return {name: value for name, value in told.items() if value}
 
 
 def _entry(decision: DecisionMade) -> EntryRow:
@@ -145,6 +157,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "partition": cause.partition,
         "offset": cause.offset,
         "actor": cause.actor,
+        **_said({"verb": cause.verb, "reason": cause.reason}),
     }
 
 
