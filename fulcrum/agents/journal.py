@@ -32,6 +32,7 @@ def record(
 ) -> DecisionMade:
     """The journal's entry for ``decision``, taken because of ``event`` at the given place in Kafka."""
     run = decision.run
+    passed_over = run.passed_over
     return DecisionMade(
         decision_id=identity.decision_id(run.workflow_id, run.version),
         workflow_id=run.workflow_id,
@@ -64,7 +65,7 @@ def record(
         amount_minor=run.intent.amount_minor,
         currency=run.intent.currency,
         started_at=run.started_at,
-        steps=tuple(_view(step) for step in run.steps),
+        steps=tuple(_view(step, step.name in passed_over) for step in run.steps),
         standing=standing(run) if run.status == Status.TERMINATED else (),
     )
 
@@ -88,7 +89,7 @@ def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command]
     )
 
 
-def _view(step: StepState) -> StepView:
+def _view(step: StepState, passed_over: bool) -> StepView:
     return StepView(
         name=step.name,
         status=step.status,
@@ -102,4 +103,5 @@ def _view(step: StepState) -> StepView:
         held=step.held,
         skipped_by=step.skipped_by,
         result=step.result,
+        passed_over=passed_over,
     )

@@ -111,6 +111,7 @@ def _step(step: StepView, left_standing: bool) -> dict[str, Any]:
         "held": step.held,
         "skipped_by": step.skipped_by,
         "result": step.result,
+        "passed_over": step.passed_over,
         "left_standing": left_standing,
     }
     return {

@@ -328,7 +328,11 @@ class IssuedCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """A step as people see it. ``held``: its command waits until the run is resumed."""
+    """A step as people see it.
+
+    ``held``: its command waits until the run is resumed. ``passed_over``: the run is undone from an earlier
+    step on, and this one is left as it is.
+    """
 
     name: str
     status: str
@@ -342,6 +346,7 @@ class StepView:
     held: bool = False
     skipped_by: str | None = None
     result: str | None = None
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

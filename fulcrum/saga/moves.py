@@ -113,8 +113,8 @@ def undo_next(run: WorkflowRun, after: Step, now: datetime, status_before: str) 
     needs attention.
     """
     steps = DEFINITIONS[run.definition].steps
-    last = next((n for n, step in enumerate(steps, 1) if step.name == run.undo_from), len(steps))
-    reached, passed_over = steps[:last], steps[last:]
+    passed_over = [step for step in steps if step.name in run.passed_over]
+    reached = steps[: len(steps) - len(passed_over)]
     waiting = [step for step in reached if run.step(step.name).status == StepStatus.UNDO_REQUESTED]
     if waiting:  # an effect that came late is being undone first
         if all(is_given_up(run.step(step.name), step) for step in waiting):

@@ -6,6 +6,7 @@ from the state, the same to the last field.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,7 +18,11 @@ from fulcrum.saga.run import Status, StepStatus, WorkflowRun
 from fulcrum.saga.verbs import Verb
 
 #: What a paused run cannot do: reason by verb.
-NOT_WHILE_PAUSED = {Verb.PAUSE: "already_paused", Verb.RETRY: "paused", Verb.EXTEND: "paused"}
+NOT_WHILE_PAUSED: Mapping[str, str] = {
+    Verb.PAUSE: "already_paused",
+    Verb.RETRY: "paused",
+    Verb.EXTEND: "paused",
+}
 
 
 def unpaused(run: WorkflowRun) -> WorkflowRun:

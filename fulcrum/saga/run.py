@@ -131,6 +131,12 @@ class WorkflowRun:
         return undoing and self.status != Status.TERMINATED
 
     @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The steps behind the one from which the run is undone."""
+        names = [step.name for step in self.steps]
+        return () if self.undo_from is None else tuple(names[names.index(self.undo_from) + 1 :])
+
+    @property
     def lines(self) -> tuple[Line, ...]:
         """What the intent ordered."""
         return self.intent.lines

@@ -174,6 +174,7 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                     held=True,
                     skipped_by="someone",
                     result='{"authorization_id": "till-1"}',
+                    passed_over=True,
                 ),
             ),
             standing=("authorize_payment",),

@@ -38,7 +38,7 @@ from fulcrum.saga.messages import (
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.web import waiting
-from fulcrum.web.relations import cancellations, intents
+from fulcrum.web.relations import intents, requests
 from fulcrum.wire.codec import Codec, offline_codec, open_codec
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,7 +145,7 @@ async def project(db: Database, decisions: list[DecisionMade]) -> None:
 
 async def asked(db: Database, workflow_id: str) -> tuple[int, int]:
     """How many cancellations are stored, and the last number of the workflow's stream."""
-    count = select(func.count().label("n")).where(cancellations.c.workflow_id == workflow_id)
+    count = select(func.count().label("n")).where(requests.c.workflow_id == workflow_id)
     last = select(intents.c.last_sequence.label("n")).where(intents.c.workflow_id == workflow_id)
     rows = [await db.one(count), await db.one(last)]
     assert rows[0] is not None
