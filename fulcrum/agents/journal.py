@@ -67,6 +67,7 @@ def record(
         started_at=run.started_at,
         steps=tuple(_view(step, step.name in passed_over) for step in run.steps),
         standing=standing(run) if run.status == Status.TERMINATED else (),
+        finished_at=run.finished_at,
     )
 
 

@@ -98,10 +98,13 @@ def _run(decision: DecisionMade) -> RunRow:
 
 
 def _finished_at(decision: DecisionMade) -> str | None:
-    """When a finished run ended. Later decisions about it only note what they ignore, so theirs is no
-    answer; the steps' own times stay."""
-    if decision.status not in FINAL:
-        return None
+    """When a finished run ended.
+
+    Decisions did not always say it. For those that do not, the steps' own times stay, while that of a later
+    decision is no answer.
+    """
+    if decision.finished_at is not None or decision.status not in FINAL:
+        return _optional(decision.finished_at)
     ended = [step.finished_at for step in decision.steps if step.finished_at is not None]
     return timestamp(max(ended, default=decision.decided_at))
 

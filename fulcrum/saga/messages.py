@@ -382,6 +382,7 @@ class DecisionMade:
     started_at: datetime
     steps: tuple[StepView, ...]
     standing: tuple[str, ...] = ()
+    finished_at: datetime | None = None
 
 
 EVENTS: tuple[type[Event], ...] = (

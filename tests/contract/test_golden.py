@@ -178,6 +178,7 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                 ),
             ),
             standing=("authorize_payment",),
+            finished_at=_LATER,
         ),
         AuthorizePayment(
             **_COMMAND, tenant="acme", amount_minor=1_999, currency="EUR", payment_method="pay_ok"

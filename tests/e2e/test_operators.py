@@ -71,8 +71,9 @@ async def test_a_paused_workflow_takes_answers_and_goes_on_when_resumed(
     assert [command["type"] for command in resumed.json["commands"]] == ["ReserveStock"], resumed
     view = (await client.until_final([posted]))[posted.workflow_id]
     assert (view["status"], (await client.stock(shelf.full))["reserved"]) == ("completed", 1), told(view)
-    assert ["ana", "ana"] == [
-        entry["cause"]["actor"] for entry in view["timeline"] if "verb" in entry["cause"]
+    assert [entry["cause"]["actor"] for entry in view["timeline"] if "verb" in entry["cause"]] == [
+        "ana",
+        "ana",
     ]
     await assert_accounted(system, posted, known)
 
@@ -111,16 +112,26 @@ async def test_a_skipped_step_lets_the_workflow_complete_and_its_late_answer_cou
     await assert_accounted(system, posted, known)
 
 
-async def test_a_workflow_is_retried_extended_and_undone_on_request(
+async def test_a_step_gets_more_time(client: Client) -> None:
+    """Its new deadline is shown at once."""
+    shelf = await client.stocked(1)
+    posted = await client.post(SLOW, shelf.full)
+    before = await step_is(client, posted, "authorize_payment", "requested")
+    extended = await ask(client, posted, "extend", seconds=600)
+    assert extended.json["outcome"] == "accepted", extended
+    after = await client.workflow(posted.workflow_id)
+    assert after["steps"][0]["deadline_at"] > before["steps"][0]["deadline_at"], told(after)
+    await client.until_final([posted])
+
+
+async def test_a_workflow_is_retried_and_undone_on_request(
     system: System, client: Client, known: list[Violation]
 ) -> None:
-    """A query instead of a second hold, more time for the step, and then everything is given back."""
+    """A query instead of a second hold, and then everything is given back."""
     shelf = await client.stocked(1)
     posted = await client.post(SLOW, shelf.full)
     retried = await ask(client, posted, "retry")
     assert [command["type"] for command in retried.json["commands"]] == ["QueryPayment"], retried
-    extended = await ask(client, posted, "extend", seconds=600)
-    assert extended.json["outcome"] == "accepted", extended
     undone = await ask(client, posted, "compensate")
     assert undone.json["status"] == "compensating", undone
     # A void that meets the slow provider too often is parked here, and sent again after its deadline of 60 s.
