@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from intents import INTENT_ID, WORKFLOW, intent_body, intent_created
 from test_decide import START
@@ -93,28 +93,42 @@ class Watched(Operated):
         return decision
 
 
-def move(run: Watched, choice: int) -> None:
-    """Something happens to the run: an answer, a deadline, a request."""
-    waiting = [step.name for step in run.state.steps if step.deadline_at is not None]
-    if choice % 3 == 0:
+Happening = tuple[str, Any]
+HAPPENINGS = st.one_of(
+    st.tuples(st.just("answer"), st.booleans()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 10])),
+    st.tuples(st.just("ask"), st.tuples(st.sampled_from(list(Verb)), st.sampled_from(STEPS))),
+)
+#: The payment is given back and the stock is passed over, at first unanswered.
+PASSED_OVER = [("answer", True), ("ask", (Verb.COMPENSATE, "authorize_payment"))]
+
+
+def move(run: Watched, happening: Happening) -> None:
+    """Something happens to the run: an answer, deadlines, a request."""
+    what, how = happening
+    if what == "answer":
         kinds = ANSWERS[type(run.asked).__name__]
-        run.answer(kinds[choice % len(kinds)])
-    elif choice % 3 == 1 and waiting:
-        for _ in range(1 + choice % 10):
-            if run.state.step(waiting[0]).deadline_at is not None:
-                run.deadline(waiting[0])
-    else:
-        run.ask(list(Verb)[choice % 7], step=STEPS[choice % 5 % 3], seconds=60, occurred_at=START)
+        run.answer(kinds[0 if how else -1])
+    elif what == "ask":
+        verb, step = how
+        run.ask(verb, step=step, seconds=60, occurred_at=START)
+    for _ in range(how if what == "wait" else 0):
+        waiting = [step.name for step in run.state.steps if step.deadline_at is not None]
+        if waiting:
+            run.deadline(waiting[0])
 
 
 @settings(max_examples=100, deadline=None)
-@given(choices=st.lists(st.integers(0, 200), max_size=8))
+@given(happenings=st.lists(HAPPENINGS, max_size=8))
+@example(happenings=PASSED_OVER)
+@example(happenings=[*PASSED_OVER, ("answer", True)])
+@example(happenings=[*PASSED_OVER, ("ask", (Verb.PAUSE, None)), ("answer", True)])
 @pytest.mark.parametrize("definition", ["fulfillment.v1", "reserve_first.v1"])
-def test_a_rehearsal_says_what_the_rules_will_say(definition: str, choices: list[int]) -> None:
+def test_a_rehearsal_says_what_the_rules_will_say(definition: str, happenings: list[Happening]) -> None:
     """For every verb and step, in whatever state the run has come to: same outcome, same commands."""
     run = Watched(definition)
-    for choice in choices:
-        move(run, choice)
+    for happening in happenings:
+        move(run, happening)
     for wish in WISHES:
         event = request_event(
             {
