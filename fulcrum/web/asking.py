@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, select
 
-from fulcrum.readmodel import queries
 from fulcrum.saga import identity
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import MAY_STAND, Status, StepStatus
@@ -51,8 +50,8 @@ async def ask(
     decision = await await_decision(services, workflow_id, event_id)
     if decision is None:
         return _answer(_told(shown, wish, request_id=event_id), stored.replayed)
-    decided = await queries.find_run(services.db, workflow_id)
-    assert decided is not None, workflow_id
+    # Also brings the cache up to the decision, so that a read after this answer is not older than it.
+    decided, _ = await find_view(services, workflow_id, decision.version)
     entry = json.loads(decided.entries[decision.version])
     named = ("version", "status_before", "status", "commands")
     seen = {name: entry[name] for name in named} | {"step": entry["step"] or wish.step}
