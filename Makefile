@@ -3,6 +3,8 @@
 .PHONY: help setup demo test crash nightly check lint unit stack clean lock
 
 BIN := .venv/bin
+# Two test processes, each with servers of its own; a file stays in one of them.
+SPREAD := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 help: ## print this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -14,7 +16,7 @@ demo: setup ## set up, start everything, and watch six stories; KEEP=1 leaves it
 	@$(BIN)/fulcrum demo $(if $(KEEP),--keep) $(ARGS)
 
 test: setup lint ## set up, then lint, types, import rules and every test, on the real servers
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(SPREAD) $(ARGS)
 
 crash: setup ## kill everything for half an hour under load, then check; ARGS="--for 5m --seed 2"
 	$(BIN)/python -m bench.crash --for 30m --json crash.json $(ARGS)
@@ -33,7 +35,7 @@ lint:
 	$(BIN)/fulcrum schema check --offline
 
 unit:
-	$(BIN)/pytest -m "not stack" $(ARGS)
+	$(BIN)/pytest -m "not stack" $(SPREAD) $(ARGS)
 
 stack: setup ## start the servers alone; `.venv/bin/fulcrum stack down` stops them
 	@$(BIN)/fulcrum stack up

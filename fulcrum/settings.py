@@ -31,6 +31,9 @@ class Settings(BaseSettings):
     )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated.")
     rabbitmq_url: str = Field("amqp://guest:guest@127.0.0.1:5672/", description="RabbitMQ, with vhost.")
+    rabbitmq_management_url: str | None = Field(
+        None, description="RabbitMQ's management API, for what AMQP does not tell; none: that is left out."
+    )
     postgres_dsn: str = Field("postgresql://fulcrum@127.0.0.1:5432/fulcrum", description="Postgres database.")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis, used as a cache only.")
     registry_url: str = Field(

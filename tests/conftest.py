@@ -39,7 +39,8 @@ def stack() -> Iterator[Stack]:
     if "FULCRUM_KAFKA_BOOTSTRAP" in os.environ:
         yield from _up(Stack())
     elif home := os.environ.get("FULCRUM_TEST_HOME"):
-        yield from _up(Stack(Path(home), Stack().home.dist))
+        # Several test processes each have servers of their own.
+        yield from _up(Stack(Path(home) / os.environ.get("PYTEST_XDIST_WORKER", ""), Stack().home.dist))
     else:
         with tempfile.TemporaryDirectory(prefix="fulcrum-test-", ignore_cleanup_errors=True) as folder:
             Path(folder).chmod(0o755)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated
-from urllib.parse import urlsplit
-from uuid import uuid4
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvloop
@@ -19,29 +15,23 @@ from rich.console import Console
 from fulcrum.cli.client import show_json
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
-from fulcrum.localstack import Running, Stack, running
-from fulcrum.localstack.postgres import create_database
+from fulcrum.localstack import running
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
 
+if TYPE_CHECKING:
+    from bench.alone import Alone
 
-@dataclass
-class System:
-    """What is measured. ``keep``: leave its names on the servers, so that one can look into them."""
+    _System = tuple[Mapping[str, str], Callable[[], dict[str, int]], Alone | None]
 
-    env: Mapping[str, str]
-    stack: Stack | None = None
-    roles: Running | None = None
-    keep: bool = field(default=False)
+app = typer.Typer()
 
-    def processes(self) -> dict[str, int]:
-        """Every process of the stack, by name; none of a system that runs elsewhere."""
-        if self.stack is None or self.roles is None:
-            return {}
-        servers = {status.name: status.pid for status in self.stack.status() if status.pid}
-        return {**self.roles.supervisor.processes(), **servers}
+#: Benchmarks of one part: the module that has a function of that name.
+_PARTS: dict[str, str] = {}
 
 
-def bench(
+@app.callback(invoke_without_command=True)
+def system(
+    context: typer.Context,
     rate: Annotated[float | None, typer.Option(help="Open loop: intents a second; 2000 at most.")] = None,
     users: Annotated[int | None, typer.Option(min=1, max=1000, help="Closed loop: how many users.")] = None,
     duration: Annotated[str, typer.Option("--for", help="How long, such as 30s; 10m at most.")] = "30s",
@@ -50,11 +40,15 @@ def bench(
     definition: Annotated[str, typer.Option(help="Which workflow.")] = DEFAULT_DEFINITION,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure throughput, latency and cost; exit code 1 when an invariant is broken afterwards.
+    """Measure the whole system, unless a part is named.
+
+    Without a sub-command: the whole system. Each sub-command measures one part by itself.
 
     Servers and roles are started for it, on names of their own that are removed at the end. With FULCRUM_API
     set, the system there is measured instead, without the cost of its processes.
     """
+    if context.invoked_subcommand is not None:
+        return
     from bench.figures import bounded, seconds
     from bench.report import tell
     from bench.run import Plan, failed, measure
@@ -68,9 +62,10 @@ def bench(
     console = Console(soft_wrap=True, highlight=False, stderr=json_output)
     with interruptible():
         try:
-            with _system(console) as system:
-                result = uvloop.run(measure(plan, system.env, system.processes))
-                system.keep = bool(result["violations"])
+            with _system(console) as (env, processes, own):
+                result = uvloop.run(measure(plan, env, processes))
+                if own is not None:
+                    own.keep = bool(result["violations"])
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
     tell(result, console)
@@ -82,37 +77,22 @@ def bench(
 
 
 @contextmanager
-def _system(console: Console) -> Iterator[System]:
+def _system(console: Console) -> Iterator[_System]:
+    """What is measured: its addresses, its processes by name, and the names it has to itself.
+
+    Of a system that runs elsewhere no process is seen, and nothing is removed.
+    """
+    from bench.alone import alone
+
     if "FULCRUM_API" in os.environ:
-        yield System({"FULCRUM_NAMESPACE": "fulcrum", **os.environ})
+        yield {"FULCRUM_NAMESPACE": "fulcrum", **os.environ}, dict, None
         return
-    stack = Stack()
-    was_up = stack.running
-    addresses = stack.up(console.print)
-    namespace = f"bench-{uuid4().hex[:6]}"
-    database = namespace.replace("-", "_")
-    dsn = urlsplit(addresses["FULCRUM_POSTGRES_DSN"])._replace(path=f"/{database}").geturl()
-    env = {"FULCRUM_POSTGRES_DSN": dsn, "FULCRUM_NAMESPACE": namespace, "FULCRUM_LOG_LEVEL": "warning"}
-    system = System({**addresses, **env}, stack)
-    try:
-        create_database(addresses["FULCRUM_POSTGRES_DSN"], database)
-        with running(stack, say=console.print, env=env) as found:
-            system.env, system.roles = found.env, found
-            yield system
-    finally:
-        _leave(system, console)
-        if not was_up:
-            stack.down(console.print)
+    with (
+        alone(console.print) as own,
+        running(own.stack, say=console.print, env=own.env) as found,
+    ):
+        yield found.env, lambda: {**found.supervisor.processes(), **own.processes()}, own
 
 
-def _leave(system: System, console: Console) -> None:
-    from bench.leftovers import remove
-
-    namespace = system.env["FULCRUM_NAMESPACE"]
-    if system.keep:
-        console.print(f"left for looking into: namespace {namespace}, {system.env['FULCRUM_POSTGRES_DSN']}")
-        return
-    for what in asyncio.run(remove(system.env)):
-        console.print(f"could not remove from {namespace}: {what}", markup=False)
-    if system.stack is not None:
-        shutil.rmtree(system.stack.home.path / "logs" / namespace, ignore_errors=True)
+for _name, _module in _PARTS.items():
+    app.command(_name)(getattr(import_module(_module), _name))

@@ -13,6 +13,14 @@ from fulcrum.cli.roles import ROLES, run_role
 from fulcrum.errors import Conflict, FulcrumError, NotFound, Unavailable
 from fulcrum.settings import load_settings
 
+#: Here and not with its module, which is loaded only when it runs.
+ABOUT_BENCH = """Measure throughput, latency and cost; exit code 1 when an invariant is broken afterwards.
+
+Without a sub-command it is the whole system, each sub-command measures one part by itself. Servers and roles
+are started for it, on names of their own that are removed at the end. With FULCRUM_API set, the system there
+is measured instead, without the cost of its processes.
+"""
+
 app = typer.Typer(
     name="fulcrum",
     no_args_is_help=True,
@@ -35,14 +43,17 @@ _GROUPS = {
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
+    "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
+    "events": ("fulcrum.cli.events", "The events on Kafka."),
+    "bench": ("fulcrum.cli.bench", ABOUT_BENCH),
 }
 #: Single commands: the module that has a function of that name.
 _COMMANDS = {
     "dev": "fulcrum.cli.dev",
     "demo": "fulcrum.cli.demo",
-    "bench": "fulcrum.cli.bench",
     "simulate": "fulcrum.cli.simulate",
     "doctor": "fulcrum.cli.doctor",
+    "lag": "fulcrum.cli.lag",
 }
 #: Exit codes by error, most special first.
 _EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (

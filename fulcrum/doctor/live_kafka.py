@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -119,30 +120,52 @@ def opened(settings: Settings) -> Iterator[Kafka]:
         consumer.close()
 
 
-def unread(kafka: Kafka, grace: float) -> Finding:
-    """Records that have waited longer than ``grace`` for the group that must read them."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a consumer group stands in one partition: its next offset, and the one after the last record."""
+
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records that wait to be read."""
+        return max(0, self.end - self.offset)
+
+
+def standings(kafka: Kafka) -> list[Standing]:
+    """Where each of Fulcrum's consumer groups stands, in every partition that it must read."""
     events = [kafka.topics.stream(stream) for stream in EVENT_STREAMS]
     decisions = kafka.topics.stream("decisions")
     namespace = kafka.settings.namespace
     groups = {f"{namespace}-orchestrator": [*events, decisions], f"{namespace}-projector": [decisions]}
-    faults, looked_at = [], 0
+    stands = []
     for group, topics in groups.items():
         places = kafka.places(topics)
-        looked_at += len(places)
-        behind = {}
         for place, offset in kafka.committed(group, places).items():
             low, high = kafka.ends(place)
-            stands = low if offset == _NONE else offset
-            if high > stands:
-                behind[place] = (stands, high - stands)
-        starts = {place: stands for place, (stands, _) in behind.items()}
-        for message in kafka.read(starts, 1):
+            stands.append(Standing(group, *place, low if offset == _NONE else offset, high))
+    return stands
+
+
+def unread(kafka: Kafka, grace: float) -> Finding:
+    """Records that have waited longer than ``grace`` for the group that must read them."""
+    looked_at = standings(kafka)
+    faults = []
+    for group in dict.fromkeys(each.group for each in looked_at):
+        behind = {
+            (each.topic, each.partition): each for each in looked_at if each.group == group and each.lag
+        }
+        for message in kafka.read({place: each.offset for place, each in behind.items()}, 1):
             place = (str(message.topic()), int(message.partition() or 0))
             age = time.time() - message.timestamp()[1] / 1000
             if age > grace:
-                detail = f"{behind[place][1]} records, the first {age:.0f} s old"
+                detail = f"{behind[place].lag} records, the first {age:.0f} s old"
                 faults.append(Fault("{}/{}".format(*place), f"{group} is behind", detail))
-    return found("every record is read in time", 5, looked_at, faults)
+    return found("every record is read in time", 5, len(looked_at), faults)
 
 
 def dead_letters(kafka: Kafka) -> Finding:

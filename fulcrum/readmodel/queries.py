@@ -34,6 +34,15 @@ class Answered:
     ignored: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One entry of a timeline, as JSON text, and the status that it led to."""
+
+    version: int
+    status: str
+    entry: str
+
+
 async def find_run(db: Database, workflow_id: str) -> View | None:
     """The run with its whole timeline, or None when it is not projected.
 
@@ -50,6 +59,18 @@ async def find_run(db: Database, workflow_id: str) -> View | None:
         run=to_json(cast("RunRow", _plain(run))),
         entries={row["version"]: to_json(cast("EntryRow", _plain(row))) for row in entries},
     )
+
+
+async def find_versions(db: Database, workflow_ids: Sequence[str]) -> dict[str, int]:
+    """At which version each of the workflows is; one that is not projected is missing."""
+    rows = await db.all(_VERSIONS, {"workflow_ids": list(workflow_ids)})
+    return {row["workflow_id"]: row["version"] for row in rows}
+
+
+async def find_entries(db: Database, workflow_id: str, after: int, limit: int) -> list[Told]:
+    """At most ``limit`` entries of the timeline behind version ``after``, in order."""
+    rows = await db.all(_ENTRIES, {"workflow_id": workflow_id, "after": after, "most": limit})
+    return [Told(row["version"], row["status"], to_json(cast("EntryRow", _plain(row)))) for row in rows]
 
 
 async def find_decision(db: Database, workflow_id: str, event_id: str) -> Answered | None:
@@ -91,6 +112,15 @@ _TIMELINE = (
     select(*(c for c in timeline.columns if c.name != "workflow_id"))
     .where(timeline.c.workflow_id == bindparam("workflow_id"))
     .order_by(timeline.c.version)
+)
+_ENTRIES = (
+    select(*(c for c in timeline.columns if c.name != "workflow_id"))
+    .where(timeline.c.workflow_id == bindparam("workflow_id"), timeline.c.version > bindparam("after"))
+    .order_by(timeline.c.version)
+    .limit(bindparam("most"))
+)
+_VERSIONS = select(workflow_runs.c.workflow_id, workflow_runs.c.version).where(
+    workflow_runs.c.workflow_id == bindparam("workflow_ids", type_=ARRAY(uuid_column())).any_()
 )
 _DECISION = (
     select(timeline.c.version, timeline.c.status, timeline.c.ignored)

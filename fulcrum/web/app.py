@@ -43,6 +43,11 @@ def build_app(services: Services) -> web.Application:
     async def openapi(_: web.Request) -> web.Response:
         return web.Response(text=text, content_type=JSON)
 
+    async def end_streams(_: web.Application) -> None:
+        await services.watchers.close()
+
+    # Before requests in progress are waited for: a stream would not end by itself.
+    app.on_shutdown.append(end_streams)
     app.router.add_get("/openapi.json", openapi)
     add_health_routes(app, services.checks)
     return app

@@ -220,6 +220,15 @@ class WorkflowQuery(Parameters):
     ] = 0
 
 
+class EventsQuery(Parameters):
+    """Where a stream begins."""
+
+    after: Annotated[
+        int,
+        Field(ge=0, le=2**31 - 1, description="Begin behind this version. Last-Event-ID, if sent, wins."),
+    ] = 0
+
+
 class WorkflowsQuery(Parameters):
     """Which workflows, and which page of them."""
 

@@ -15,12 +15,11 @@ from fulcrum.telemetry import metrics
 from fulcrum.telemetry.logs import bound
 from fulcrum.telemetry.trace import child_of
 from fulcrum.web import problem
-from fulcrum.web.operation import BODY_MOST, CALL, Call
+from fulcrum.web.operation import BODY_MOST, CALL, CORRELATION_HEADER, Call
 from fulcrum.web.problem import Problem
 
 log = structlog.get_logger()
 
-CORRELATION = "X-Correlation-Id"
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 #: Asked for every few seconds by machines, and worth no line.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -31,7 +30,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its correlation id and trace; log and count its answer."""
-    correlation_id = request.headers.get(CORRELATION, "")
+    correlation_id = request.headers.get(CORRELATION_HEADER, "")
     if not _SANE.match(correlation_id):
         correlation_id = str(uuid4())
     call = Call(correlation_id, child_of(request.headers.get("traceparent")))
@@ -39,7 +38,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     started = time.perf_counter()
     with bound(correlation_id=call.correlation_id, traceparent=call.traceparent):
         response = await handler(request)
-        response.headers[CORRELATION] = call.correlation_id
+        if not response.prepared:
+            response.headers[CORRELATION_HEADER] = call.correlation_id
         _record(request, response, call, time.perf_counter() - started)
     return response
 

@@ -14,7 +14,15 @@ import fulcrum
 from fulcrum.web import problem
 from fulcrum.web.answers import Problem
 from fulcrum.web.bodies import REFERENCE_PATTERN
-from fulcrum.web.operation import ACTOR_HEADER, JSON, KEY_HEADER, KEY_PATTERN, Operation
+from fulcrum.web.operation import (
+    ACTOR_HEADER,
+    EVENT_STREAM,
+    JSON,
+    KEY_HEADER,
+    KEY_PATTERN,
+    LAST_HEADER,
+    Operation,
+)
 
 _REF = "#/components/schemas/{model}"
 #: Problems that any operation may answer with.
@@ -57,7 +65,7 @@ def _schemas(rows: Iterable[Operation]) -> dict[str, Any]:
     """Every model of a body or an answer, by name."""
     models: dict[type[BaseModel], Any] = {Problem: "serialization"}
     for row in rows:
-        models |= dict.fromkeys(row.answers.values(), "serialization")
+        models |= {model: "serialization" for model in row.answers.values() if model is not None}
         if row.body_model is not None:
             models[row.body_model] = "validation"
     _, definitions = models_json_schema(list(models.items()), ref_template=_REF)
@@ -93,6 +101,8 @@ def _parameters(row: Operation) -> list[dict[str, Any]]:
         parameters.append(dict(_CORRELATION))
     if row.acted:
         parameters.append(dict(_ACTOR))
+    if row.streamed:
+        parameters.append(dict(_LAST))
     return parameters
 
 
@@ -104,6 +114,14 @@ _ACTOR: Mapping[str, Any] = {
     "required": False,
     "description": "Who asks, as the timeline will show it. Without it: the intent's tenant.",
     "schema": {"type": "string", "pattern": REFERENCE_PATTERN},
+}
+
+_LAST: Mapping[str, Any] = {
+    "name": LAST_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event that was seen: go on behind it.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
 }
 
 _CORRELATION: Mapping[str, Any] = {
@@ -141,14 +159,17 @@ def _successes(row: Operation) -> dict[str, Any]:
     headers = ["X-Correlation-Id"]
     if row.keyed:
         headers += ["Location", "Idempotency-Replayed"]
-    return {
-        str(status): {
-            "description": (model.__doc__ or "").strip().splitlines()[0],
+    content = EVENT_STREAM if row.streamed else JSON
+    told: dict[str, Any] = {}
+    for status, model in row.answers.items():
+        told[str(status)] = {
+            "description": (model.__doc__ or "").strip().splitlines()[0] if model else "Nothing more.",
             "headers": {name: _HEADERS[name] for name in headers},
-            "content": {JSON: {"schema": _ref(model)}},
         }
-        for status, model in row.answers.items()
-    }
+        if model is not None:
+            # Of a stream: the data of each event that has an id.
+            told[str(status)]["content"] = {content: {"schema": _ref(model)}}
+    return told
 
 
 def _problems(row: Operation) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,18 +16,22 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from fulcrum.errors import Retryable
 from fulcrum.web import problem
 from fulcrum.web.bodies import REFERENCE_PATTERN, Body, Parameters
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.services import Services
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 BODY_MOST = 64 * 1024
 KEY_HEADER = "Idempotency-Key"
 KEY_PATTERN = r"^[ -~]{1,255}$"
 _KEY = re.compile(KEY_PATTERN + r"(?<!\n)")
 ACTOR_HEADER = "X-Actor"
 _ACTOR = re.compile(REFERENCE_PATTERN + r"(?<!\n)")
+CORRELATION_HEADER = "X-Correlation-Id"
+LAST_HEADER = "Last-Event-ID"
 
 
 @dataclass(slots=True)
@@ -48,13 +53,44 @@ class Answer:
 
     def to_response(self) -> web.Response:
         """As aiohttp sends it."""
+        if self.status == 204:
+            return web.Response(status=204, headers=self.headers)
         text = self.body if isinstance(self.body, str) else self.body.model_dump_json()
         return web.Response(text=text, status=self.status, content_type=JSON, headers=self.headers)
 
 
-#: ``await handler(services, call, path=..., query=..., body=..., key=..., actor=...)``, with what the
-#: operation has.
-Handler = Callable[..., Awaitable[Answer]]
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A success that goes on: server-sent events, each as the text that is sent, until they end."""
+
+    events: AsyncGenerator[str]
+
+    async def send(self, request: web.Request) -> web.StreamResponse:
+        """Send event by event; a client that leaves ends it."""
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": EVENT_STREAM,
+                # Neither a cache nor a proxy that buffers may hold an event back.
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+                CORRELATION_HEADER: request[CALL].correlation_id,
+            }
+        )
+        # What was sent cannot be taken back, so whatever fails from here on ends the stream; the client
+        # comes again with the last id it saw.
+        with suppress(ConnectionError, Retryable):
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
+            async with aclosing(self.events) as events:
+                async for event in events:
+                    await response.write(event.encode())
+        return response
+
+
+#: ``await handler(services, call, path=..., query=..., body=..., key=..., actor=..., last=...)``, with what
+#: the operation has.
+Handler = Callable[..., Awaitable[Answer | Streamed]]
 CALL = web.RequestKey("call", Call)
 
 
@@ -63,13 +99,14 @@ class Operation:
     """One method of one path: what it takes, what it answers, and the problems it may answer with.
 
     A ``keyed`` one takes an ``Idempotency-Key``, which may be missing if ``key_optional``; an ``acted`` one
-    takes the name of who asks.
+    takes the name of who asks. A ``streamed`` one answers with server-sent events, and takes the id of the
+    last one that the client saw. An answer without a model has no body.
     """
 
     method: str
     path: str
     handler: Handler
-    answers: Mapping[int, type[BaseModel]]
+    answers: Mapping[int, type[BaseModel] | None]
     problems: tuple[str, ...] = ()
     path_model: type[Parameters] | None = None
     query_model: type[Parameters] | None = None
@@ -77,6 +114,7 @@ class Operation:
     keyed: bool = False
     key_optional: bool = False
     acted: bool = False
+    streamed: bool = False
 
     @cached_property
     def summary(self) -> str:
@@ -99,6 +137,8 @@ class Operation:
         async def handle(request: web.Request) -> web.StreamResponse:
             arguments = await self._arguments(request)
             answer = await self.handler(services, request[CALL], **arguments)
+            if isinstance(answer, Streamed):
+                return await answer.send(request)
             return answer.to_response()
 
         return handle
@@ -113,6 +153,8 @@ class Operation:
             arguments["key"] = _key(request, self.key_optional)
         if self.acted:
             arguments["actor"] = _actor(request)
+        if self.streamed:
+            arguments["last"] = _last(request)
         if self.body_model is not None:
             arguments["body"] = await _body(self.body_model, request)
         return arguments
@@ -159,6 +201,17 @@ def _actor(request: web.Request) -> str | None:
         return values[0]
     detail = f"{ACTOR_HEADER} cannot be used; send it once, with 1 to 128 printable ASCII characters."
     raise Problem("invalid-parameter", detail, [FieldError("header", ACTOR_HEADER, detail)])
+
+
+def _last(request: web.Request) -> int | None:
+    """The id that the client saw last: a version. None when it saw none."""
+    given = request.headers.get(LAST_HEADER, "")
+    if not given:
+        return None
+    if given.isascii() and given.isdigit() and len(given) < 10:
+        return int(given)
+    detail = f"{LAST_HEADER} is {given[:80]!r}; send back an id that this stream gave, or none."
+    raise Problem("invalid-parameter", detail, [FieldError("header", LAST_HEADER, detail)])
 
 
 async def _body(model: type[Body], request: web.Request) -> Body:

@@ -81,6 +81,12 @@ KINDS: Mapping[str, Kind] = {
         "Repeat the request after Retry-After, with the same key.",
         retryable=True,
     ),
+    "too-many-watchers": Kind(
+        503,
+        "This process carries no more event streams",
+        "Come again after Retry-After, or read the workflow with min_version instead.",
+        retryable=True,
+    ),
     "not-yet": Kind(
         503,
         "The workflow has not reached the version yet",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fulcrum.web import answers, bodies
 from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
+from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
 from fulcrum.web.operation import Handler, Operation
 from fulcrum.web.operators import (
@@ -49,6 +50,11 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),
         path_model=bodies.WorkflowPath, query_model=bodies.WorkflowQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/{workflow_id}/events", follow_workflow, {200: answers.Entry, 204: None},
+        (*_PATH, "too-many-watchers"), path_model=bodies.WorkflowPath, query_model=bodies.EventsQuery,
+        streamed=True,
     ),
     Operation(
         "POST", "/v1/workflows/{workflow_id}/cancel", cancel_workflow,

@@ -17,6 +17,7 @@ from fulcrum.store.database import Database
 from fulcrum.store.migrate import require_current
 from fulcrum.telemetry.startup import patiently
 from fulcrum.web.stream import IntakeStream
+from fulcrum.web.watchers import Watchers
 from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
@@ -31,6 +32,7 @@ class Services:
         self.settings = settings
         self.topics = Topics(settings.namespace)
         self.cache = Cache.open(settings)
+        self.watchers = Watchers(lambda: self.db)
         self._db: Database | None = None
         self._codec: Codec | None = None
         self._publisher: CommandPublisher | None = None
@@ -90,6 +92,7 @@ class Services:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.watchers.close()
         if self._publisher is not None:
             await self._publisher.close()
         await self.cache.close()
