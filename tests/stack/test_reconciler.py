@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from fulcrum.readmodel import store
 from fulcrum.readmodel.relations import timeline, workflow_runs
 from fulcrum.saga import identity
-from fulcrum.saga.messages import CancelRequested, IntentCreated
+from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested
 from fulcrum.settings import Settings
 from fulcrum.store import outbox
 from fulcrum.store.database import Database
@@ -59,7 +59,8 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
 async def stream(settings: Settings) -> IntakeStream:
     """Makes intake's events."""
     return IntakeStream(
-        Topics(settings.namespace), await open_codec(settings, (IntentCreated, CancelRequested))
+        Topics(settings.namespace),
+        await open_codec(settings, (IntentCreated, CancelRequested, OperatorRequested)),
     )
 
 
