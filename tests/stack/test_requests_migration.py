@@ -14,8 +14,8 @@ REVISION = "0015"
 INTENT = """
     INSERT INTO intake.intents (workflow_id, intent_id, tenant, idempotency_key, fingerprint, customer_ref,
         lines, amount_minor, currency, payment_method, ship_to, definition, correlation_id, accepted_at)
-    VALUES (%(id)s, %(id)s, 'acme', 'k', sha256('x'), 'c', '[]', 1, 'EUR', 'pay_ok', 'a', 'fulfillment.v1', 'x',
-        now())"""
+    VALUES (%(id)s, %(id)s, 'acme', 'k', sha256('x'), 'c', '[]', 1, 'EUR', 'pay_ok', 'a', 'fulfillment.v1',
+        'x', now())"""
 REQUEST = """
     INSERT INTO intake.requests (workflow_id, sequence, event_id, verb, reason, actor, correlation_id,
         requested_at)
