@@ -315,7 +315,7 @@ async def test_what_the_cache_makes_up_is_seen(empty: Settings) -> None:
             )
         finally:
             opened.execute(
-                "TRUNCATE intake.intents, intake.cancellations, read_model.workflow_runs,"
+                "TRUNCATE intake.intents, intake.requests, read_model.workflow_runs,"
                 " read_model.timeline, payments.payments, payments.inbox, inventory.stock,"
                 " inventory.reservations, inventory.reservation_lines"
             )
