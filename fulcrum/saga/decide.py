@@ -143,7 +143,7 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
         case "lapsed", Status.RUNNING, StepStatus.DONE:
             lapsed = end_step(run, step, StepStatus.UNDONE, now, reason="hold_expired")
             return compensate(lapsed, step, now, f"{step.name}: hold_expired")
-        case "lapsed", status, StepStatus.DONE if status in _NOTED:
+        case "lapsed", Status.TERMINATED, StepStatus.DONE:
             return undone(run, step, now, reason="hold_expired")
         case "done", _, StepStatus.SKIPPED:
             return Decision(_done(run, step, event), run.status, step.name)
