@@ -115,7 +115,7 @@ def _start(event: Event) -> Decision | Undeliverable | Forget:
 # --- answers --------------------------------------------------------------------------------------
 
 _NO_EFFECT = frozenset({StepStatus.REFUSED, StepStatus.UNDONE})
-#: Where an effect that is told of late is only noted: nothing is sent any more, or not for this step.
+#: Where what is told late of an effect is only noted: nothing is sent any more, or not for this step.
 _NOTED = {
     **dict.fromkeys(UNDOING, frozenset({StepStatus.REQUESTED})),
     Status.TERMINATED: frozenset({StepStatus.REQUESTED, *_NO_EFFECT}),
@@ -140,10 +140,16 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
             return send_again(run, step, now)
         case "undone", _, StepStatus.UNDO_REQUESTED:
             return undone(run, step, now)
+        case (
+            "undone",
+            Status.TERMINATED,
+            StepStatus.DONE,
+        ):  # an operator skipped the undo, and it came after all
+            return undone(run, step, now)
         case "lapsed", Status.RUNNING, StepStatus.DONE:
             lapsed = end_step(run, step, StepStatus.UNDONE, now, reason="hold_expired")
             return compensate(lapsed, step, now, f"{step.name}: hold_expired")
-        case "lapsed", Status.TERMINATED, StepStatus.DONE:
+        case "lapsed", status, StepStatus.DONE if status in _NOTED:
             return undone(run, step, now, reason="hold_expired")
         case "done", _, StepStatus.SKIPPED:
             return Decision(_done(run, step, event), run.status, step.name)

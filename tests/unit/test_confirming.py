@@ -17,6 +17,8 @@ from fulcrum.saga.messages import (
     CancelRequested,
     Event,
     PaymentAuthorized,
+    PaymentDeclined,
+    PaymentVoided,
     StockConfirmed,
     StockExpired,
     StockNotConfirmed,
@@ -94,13 +96,15 @@ def walk(*events: tuple[type[Event], datetime]) -> list[Decision]:
 
 def told(run: WorkflowRun, kind: type[Event], now: datetime) -> Event:
     """An event of ``kind`` that is the next one of its stream."""
-    step = next((s.name for s in DEFINITION.steps if kind in (s.done, s.refused, s.lapsed)), "reserve_stock")
+    answers = ((s.name, (s.done, s.refused, s.undone, s.lapsed)) for s in DEFINITION.steps)
+    step = next((name for name, kinds in answers if kind in kinds), "reserve_stock")
+    state = run.step(step)
     values = {
         "event_id": f"{kind.__name__} {run.version}",
         "workflow_id": WORKFLOW,
         "sequence": run.seen.get(kind.stream, 0) + 1,
         "occurred_at": now,
-        "command_id": run.step(step).command_id,
+        "command_id": state.undo_command_id if kind is PaymentVoided else state.command_id,
         "authorization_id": "auth-1",
         "amount_minor": 1,
         "currency": "EUR",
@@ -160,7 +164,21 @@ def test_a_confirmation_of_a_cancelled_run_is_not_waited_for(late: type[Event]) 
     assert due.step == "authorize_payment"
 
 
+def test_an_expiry_while_undoing_leaves_nothing_to_release() -> None:
+    """The stock is back already: the run ends with the answer to the void that is out."""
+    made = walk(
+        (StockReserved, NOON), (CancelRequested, NOON), (StockExpired, LAPSES), (PaymentVoided, LAPSES)
+    )
+    assert [step.status for step in made[-2].run.steps] == ["undone", "undo_requested", "pending"]
+    assert made[-2].commands == made[-1].commands == ()
+    assert made[-1].run.status == Status.CANCELLED
+
+
 def test_an_expiry_beside_its_release_is_ignored() -> None:
     """The release that is out is answered too, and moves the run on."""
-    made = walk((StockReserved, NOON), (CancelRequested, NOON), (StockExpired, LAPSES))[-1]
-    assert made.ignored == "lapsed_while_compensating_done"
+    made = walk(
+        (StockReserved, NOON),
+        (PaymentDeclined, NOON),
+        (StockExpired, LAPSES),
+    )[-1]
+    assert made.ignored == "lapsed_while_compensating_undo_requested"
