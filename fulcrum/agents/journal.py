@@ -7,15 +7,18 @@ from collections.abc import Callable
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision
 from fulcrum.saga.messages import (
+    CancelRequested,
     Cause,
     Command,
     DecisionMade,
     Event,
     IssuedCommand,
+    OperatorRequested,
     StepCommand,
     StepView,
 )
-from fulcrum.saga.run import StepState
+from fulcrum.saga.run import Status, StepState
+from fulcrum.saga.verbs import standing
 
 
 def record(
@@ -29,6 +32,7 @@ def record(
 ) -> DecisionMade:
     """The journal's entry for ``decision``, taken because of ``event`` at the given place in Kafka."""
     run = decision.run
+    passed_over = run.passed_over
     return DecisionMade(
         decision_id=identity.decision_id(run.workflow_id, run.version),
         workflow_id=run.workflow_id,
@@ -44,6 +48,7 @@ def record(
             partition=partition,
             offset=offset,
             actor=getattr(event, "actor", None),
+            **_asked(event),
         ),
         step=decision.step,
         status_before=decision.status_before,
@@ -60,8 +65,17 @@ def record(
         amount_minor=run.intent.amount_minor,
         currency=run.intent.currency,
         started_at=run.started_at,
-        steps=tuple(_view(step) for step in run.steps),
+        steps=tuple(_view(step, step.name in passed_over) for step in run.steps),
+        standing=standing(run) if run.status == Status.TERMINATED else (),
+        finished_at=run.finished_at,
     )
+
+
+def _asked(event: Event) -> dict[str, str]:
+    """What a person asked for and why. An answer's own reason is no person's."""
+    if isinstance(event, OperatorRequested):
+        return {"reason": event.reason, "verb": event.verb}
+    return {"reason": event.reason, "verb": "cancel"} if isinstance(event, CancelRequested) else {}
 
 
 def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command], bytes]) -> IssuedCommand:
@@ -76,7 +90,7 @@ def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command]
     )
 
 
-def _view(step: StepState) -> StepView:
+def _view(step: StepState, passed_over: bool) -> StepView:
     return StepView(
         name=step.name,
         status=step.status,
@@ -87,4 +101,8 @@ def _view(step: StepState) -> StepView:
         reason=step.reason,
         late=step.late,
         expires_at=step.expires_at,
+        held=step.held,
+        skipped_by=step.skipped_by,
+        result=step.result,
+        passed_over=passed_over,
     )

@@ -1,21 +1,19 @@
-"""``fulcrum wf``: start workflows, see what becomes of them, and cancel them."""
+"""``fulcrum wf``: start workflows and see what becomes of them. What else may be asked of them: ``verbs``."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from fulcrum.cli.attempts import attempt_line, together, waiting_for
+from fulcrum.cli import verbs
+from fulcrum.cli.attempts import together
 from fulcrum.cli.client import (
     Client,
     Output,
@@ -27,6 +25,7 @@ from fulcrum.cli.client import (
     show_line,
     show_rows,
 )
+from fulcrum.cli.printing import show_entries, show_head, show_parts, state_of
 from fulcrum.errors import Rejected
 from fulcrum.readmodel.projection import FINAL
 
@@ -43,7 +42,6 @@ _COLUMNS = {
     "started_at": "started",
     "reason": "reason",
 }
-_STYLES = {"completed": "green", "cancelled": "yellow", "needs_attention": "red", "compensating": "magenta"}
 
 WorkflowId = Annotated[str, typer.Argument(help="Id of the workflow.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
@@ -79,8 +77,8 @@ def show(
         return
     workflow = _read(client, workflow_id)
     if output is Output.TABLE:
-        _show_head(workflow)
-        _show_entries(together(workflow["timeline"], workflow["attempts"] or ()))
+        show_head(workflow)
+        show_entries(together(workflow["timeline"], workflow["attempts"] or ()))
     elif output is Output.JSON:
         show_json(workflow)
     else:
@@ -117,37 +115,6 @@ def start(
         show_line(reply.body)
 
 
-@app.command("cancel")
-def cancel(
-    workflow_id: WorkflowId,
-    reason: Annotated[str, typer.Option(help="Why; the timeline shows it.")],
-    actor: Annotated[
-        str | None, typer.Option(help="Who asks; the user of this terminal if not given.")
-    ] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating a key asks for nothing new; without one a new one is made.")
-    ] = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Undo a workflow: what was done is compensated in reverse order. Not once it is completed."""
-    reply = Client().post(
-        f"/v1/workflows/{segment(workflow_id)}/cancel",
-        {"reason": reason},
-        idempotency_key or str(uuid4()),
-        actor or getpass.getuser(),
-    )
-    if output is Output.TABLE:
-        _print(workflow_id, _state(reply.body), reply.body["reason"] or "")
-    elif output is Output.JSON:
-        show_json(reply.body)
-    else:
-        show_line(reply.body)
-    if not reply.body["decided"]:
-        note(f"stored, but not decided upon yet: `fulcrum wf show {workflow_id} --follow`")
-    elif reply.body["event_id"] is None:
-        note("it was being undone already: nothing new was asked for")
-
-
 @app.command("watch")
 def watch(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
@@ -163,13 +130,18 @@ def watch(
             moved = [row for row in page["items"] if seen.get(row["workflow_id"]) != row["version"]]
             for row in reversed(moved):
                 if output is Output.TABLE:
-                    _print(clock(row["updated_at"]), row["workflow_id"], _state(row), row["reason"] or "")
+                    show_parts(
+                        clock(row["updated_at"]), row["workflow_id"], state_of(row), row["reason"] or ""
+                    )
                 else:
                     show_line(row)
             seen = {row["workflow_id"]: row["version"] for row in page["items"]}
             time.sleep(every)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+verbs.add_to(app)
 
 
 def _read(client: Client, workflow_id: str) -> dict[str, Any]:
@@ -194,13 +166,13 @@ def _follow(client: Client, workflow_id: str, timeout: float, output: Output) ->
         attempts = workflow["attempts"] or ()
         fresh = together(workflow["timeline"][shown:], attempts[tried:])
         if output is Output.TABLE:
-            _show_entries(fresh)
+            show_entries(fresh)
         elif output is Output.NDJSON:
             for entry in fresh:
                 show_line(entry)
         shown, tried = len(workflow["timeline"]), max(tried, len(attempts))
     if output is Output.TABLE:
-        _show_head(workflow)
+        show_head(workflow)
     elif output is Output.JSON:
         show_json(workflow)
     if workflow["status"] not in FINAL:
@@ -221,51 +193,3 @@ def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[d
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _show_head(workflow: Mapping[str, Any]) -> None:
-    _print("workflow", workflow["workflow_id"], workflow["definition"], _state(workflow))
-    _print("tenant", workflow["tenant"], "customer", workflow["customer_ref"])
-    lines = ", ".join(f"{line['quantity']} x {line['sku']}" for line in workflow["lines"])
-    _print("order", lines, f"for {workflow['amount_minor']} {workflow['currency']} (minor unit)")
-    finished = clock(workflow["finished_at"]) if workflow["finished_at"] else "not yet"
-    _print("started", clock(workflow["started_at"]), "finished", finished)
-    if workflow["reason"]:
-        _print("reason", workflow["reason"])
-    for step in workflow["steps"]:
-        late = f"late {step['late']}x" if step.get("late") else ""
-        _print("step", f"{step['name']:<20}", step["status"], step["reason"] or late)
-        if waiting := waiting_for(step, workflow["attempts"] or ()):
-            _print("    ", waiting)
-    _print("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
-
-
-def _show_entries(entries: Iterable[Mapping[str, Any]]) -> None:
-    for entry in entries:
-        if "version" in entry:
-            _show_entry(entry)
-        else:
-            _print("   ", clock(entry["started_at"]), attempt_line(entry))
-
-
-def _show_entry(entry: Mapping[str, Any]) -> None:
-    issued = ", ".join(_command(command) for command in entry["commands"])
-    told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
-    if actor := entry["cause"].get("actor"):
-        # The reason is that of the run: one whose request was ignored did not give it.
-        told = f"by {actor}; {told}" if entry["ignored"] else f"by {actor}, {entry['reason']}; {told}"
-    _print(f"{entry['version']:>3}", clock(entry["at"]), f"{entry['cause']['type']:<18}", _state(entry), told)
-
-
-def _command(command: Mapping[str, Any]) -> str:
-    due = f", due {clock(command['deadline_at'])}" if command["deadline_at"] else ""
-    return f"{command['type']} to {command['service']}{due}"
-
-
-def _state(row: Mapping[str, Any]) -> Text:
-    return Text(f"{row['status']:<15}", style=_STYLES.get(row["status"], "cyan"))
-
-
-def _print(*parts: str | Text) -> None:
-    """One line; as Text, because what comes from outside is no markup."""
-    Console(soft_wrap=True).print(Text("  ").join(Text(p) if isinstance(p, str) else p for p in parts))

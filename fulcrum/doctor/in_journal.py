@@ -3,6 +3,8 @@
 The whole of Kafka is read, one partition at a time: the events and decisions of a workflow share theirs. Each
 run is decided anew from its events by the pure core, so that whatever the orchestrator forgot, mixed up or
 did twice shows as a difference.
+
+Long, because all checks share one reading of Kafka.
 """
 
 from __future__ import annotations
@@ -227,6 +229,10 @@ def _again(
     expected = record(
         outcome, event, lambda _: b"", topic=cause.topic, partition=cause.partition, offset=cause.offset
     )
+    if cause.verb is None:  # a cancellation decided on before the journal said what was asked and why
+        expected = replace(expected, cause=replace(expected.cause, verb=None, reason=None))
+    if made.finished_at is None:  # the journal did not always say when a run ended
+        expected = replace(expected, finished_at=None)
     # Bodies are compared decoded: an old decision was encoded under the schema of its time.
     bare = replace(made, commands=tuple(replace(command, body=b"") for command in made.commands))
     if bare != expected or tuple(decode(command.body) for command in made.commands) != outcome.commands:

@@ -3,6 +3,8 @@
 Each query answers with what is wrong: a subject, and what was seen.
 """
 
+# ruff: noqa: S608 - every part of the statements is a constant of this module
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +16,15 @@ import psycopg2.extras
 
 from fulcrum.doctor.violation import Env, Violation
 
+#: Runs whose effects an operator answers for: terminated, or with a step that somebody skipped.
+BY_HAND = """(r.status = 'terminated' OR EXISTS (
+            SELECT FROM json_array_elements(r.steps) s WHERE s->>'skipped_by' IS NOT NULL))"""
+
 QUERIES: Mapping[str, str] = {
     "every intent has ended": """
         SELECT i.workflow_id, coalesce(r.status, 'not projected')
         FROM intake.intents i LEFT JOIN read_model.workflow_runs r USING (workflow_id)
-        WHERE r.status IS NULL OR r.status NOT IN ('completed', 'cancelled')""",
+        WHERE r.status IS NULL OR r.status NOT IN ('completed', 'cancelled', 'terminated')""",
     "every run has its intent": """
         SELECT r.workflow_id, format('%s %s %s', r.intent_id, r.amount_minor, r.currency)
         FROM read_model.workflow_runs r LEFT JOIN intake.intents i USING (workflow_id)
@@ -32,16 +38,17 @@ QUERIES: Mapping[str, str] = {
     "a final status never changes": """
         SELECT workflow_id, format('version %s: %s to %s', version, status_before, status)
         FROM read_model.timeline
-        WHERE status_before IN ('completed', 'cancelled') AND status <> status_before""",
-    "a completed run holds its lines, no other run holds any": """
-        WITH wanted AS (
+        WHERE status_before IN ('completed', 'cancelled', 'terminated') AND status <> status_before""",
+    "a completed run holds its lines, no other run holds any": f"""
+        WITH by_hand AS (SELECT workflow_id FROM read_model.workflow_runs r WHERE {BY_HAND}),
+        wanted AS (
             SELECT r.workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
             FROM read_model.workflow_runs r, json_array_elements(r.lines) l
-            WHERE r.status = 'completed' GROUP BY 1, 2),
+            WHERE r.status = 'completed' AND NOT {BY_HAND} GROUP BY 1, 2),
         held AS (
             SELECT workflow_id, sku, quantity
             FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
-            WHERE state IN ('held', 'confirmed'))
+            WHERE state IN ('held', 'confirmed') AND workflow_id NOT IN (SELECT workflow_id FROM by_hand))
         SELECT workflow_id, format('%s: wants %s, holds %s', sku, w.quantity, h.quantity)
         FROM wanted w FULL JOIN held h USING (workflow_id, sku)
         WHERE w.quantity IS DISTINCT FROM h.quantity""",
@@ -72,14 +79,15 @@ QUERIES: Mapping[str, str] = {
         FROM intake.receipts r LEFT JOIN inventory.ledger l
           ON l.command_id = r.command_id AND l.sku = r.sku AND l.kind = 'receive'
         WHERE l.available IS DISTINCT FROM r.quantity""",
-    "payments ended as their runs did": """
+    "payments ended as their runs did": f"""
         SELECT workflow_id, format('%s with a payment that is %s',
                                    coalesce(r.status, 'no run'), coalesce(p.state, 'missing'))
         FROM read_model.workflow_runs r FULL JOIN payments.payments p USING (workflow_id)
         WHERE r.status IS NULL
-           OR (r.status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')))
-           OR (r.status = 'completed' AND p.refunded_minor > 0)
-           OR (r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded'))""",
+           OR (NOT {BY_HAND}
+               AND (r.status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')
+                                                OR p.refunded_minor > 0)
+                    OR r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded')))""",
     "no payment command is left open": """
         SELECT command_id, format('%s since %s', type, begun_at) FROM payments.open_commands""",
     "payments are of the intent's amount": """

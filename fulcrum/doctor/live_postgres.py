@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg2
 
 from fulcrum.doctor.findings import Fault, Finding, State, found, unknown
+from fulcrum.doctor.in_postgres import BY_HAND
 from fulcrum.doctor.questions import LOOKED_AT, PICKS, QUESTIONS, SKUS, TO_ADD_UP, Over, Question
 from fulcrum.errors import Unavailable
 
@@ -105,10 +106,10 @@ def _number(cursor: Cursor, query: str) -> int:
 def runs_of(cursor: Cursor, ids: Sequence[str], grace: float) -> Mapping[str, Mapping[str, Any]]:
     """Status, version, amount and whether it changed lately, of each run of ``ids`` that is stored."""
     cursor.execute(
-        """SELECT workflow_id::text, status, version, amount_minor, currency,
-                  updated_at >= now() - make_interval(secs => %s) AS fresh
-           FROM read_model.workflow_runs WHERE workflow_id = ANY(%s::uuid[])""",
+        f"""SELECT workflow_id::text, status, version, amount_minor, currency,
+                  updated_at >= now() - make_interval(secs => %s) AS fresh, {BY_HAND} AS by_hand
+           FROM read_model.workflow_runs r WHERE workflow_id = ANY(%s::uuid[])""",  # noqa: S608 - both parts are constants
         (grace, list(ids)),
     )
-    names = ("workflow_id", "status", "version", "amount_minor", "currency", "fresh")
+    names = ("workflow_id", "status", "version", "amount_minor", "currency", "fresh", "by_hand")
     return {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}

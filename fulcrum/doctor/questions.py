@@ -40,12 +40,15 @@ class Question:
 _PAST = "now() - make_interval(secs => %(grace)s)"
 _PICKED = "workflow_id = ANY(%(ids)s::uuid[])"
 
-#: Runs that ended, with nothing awaited any more, long enough ago for everybody to know.
+#: Runs that ended, with nothing awaited any more, long enough ago for everybody to know. Of those that
+#: operators terminated or skipped a step of, a person knows what stands.
 _SETTLED = f"""
     settled AS (
         SELECT r.* FROM read_model.workflow_runs r
         WHERE {_PICKED} AND r.status IN ('completed', 'cancelled') AND r.updated_at < {_PAST}
-          AND NOT EXISTS (SELECT FROM json_array_elements(r.steps) s WHERE s->>'deadline_at' IS NOT NULL))"""
+          AND NOT EXISTS (
+            SELECT FROM json_array_elements(r.steps) s
+            WHERE s->>'deadline_at' IS NOT NULL OR s->>'skipped_by' IS NOT NULL))"""
 
 _NOT_STARTED = f"""
     SELECT workflow_id, 'no run', concat('accepted ', i.accepted_at)
@@ -63,13 +66,14 @@ _NOT_MOVED = f"""
       AND (due IS NULL OR due < {_PAST})"""
 
 _NEEDS_ATTENTION = f"""
-    SELECT workflow_id, 'needs attention', coalesce(reason, '')
-    FROM read_model.workflow_runs WHERE {_PICKED} AND status = 'needs_attention'"""
+    SELECT workflow_id, replace(status, '_', ' '), coalesce(reason, '')
+    FROM read_model.workflow_runs WHERE {_PICKED} AND status IN ('needs_attention', 'paused')"""
 
 _REOPENED = f"""
     SELECT workflow_id, concat(status_before, ' to ', status), concat('version ', version)
     FROM read_model.timeline
-    WHERE {_PICKED} AND status_before IN ('completed', 'cancelled') AND status <> status_before"""
+    WHERE {_PICKED} AND status_before IN ('completed', 'cancelled', 'terminated')
+      AND status <> status_before"""
 
 _SPARSE = f"""
     SELECT workflow_id, 'a version is missing',
@@ -201,7 +205,7 @@ PICKS: dict[Over, str] = {
     Over.WAITING: " UNION ALL ".join(
         f"""(SELECT workflow_id::text FROM read_model.workflow_runs WHERE status = '{status}'
          ORDER BY started_at, workflow_id LIMIT %(half)s)"""
-        for status in ("running", "compensating", "needs_attention")
+        for status in ("running", "compensating", "needs_attention", "paused")
     ),
 }
 

@@ -98,20 +98,30 @@ def project_run(decision: DecisionMade) -> RunRow:
         started_at=timestamp(decision.started_at),
         updated_at=timestamp(decision.decided_at),
         finished_at=_finished_at(decision),
-        steps=[_step(step) for step in decision.steps],
+        steps=[_step(step, step.name in decision.standing) for step in decision.steps],
     )
 
 
 def _finished_at(decision: DecisionMade) -> str | None:
-    """When a finished run ended. Later decisions about it only note what they ignore, so theirs is no
-    answer; the steps' own times stay."""
-    if decision.status not in FINAL:
-        return None
+    """When a finished run ended.
+
+    Decisions did not always say it. For those that do not, the steps' own times stay, while that of a later
+    decision is no answer.
+    """
+    if decision.finished_at is not None or decision.status not in FINAL:
+        return _optional(decision.finished_at)
     ended = [step.finished_at for step in decision.steps if step.finished_at is not None]
     return timestamp(max(ended, default=decision.decided_at))
 
 
-def _step(step: StepView) -> dict[str, Any]:
+def _step(step: StepView, left_standing: bool) -> dict[str, Any]:
+    told = {
+        "held": step.held,
+        "skipped_by": step.skipped_by,
+        "result": step.result,
+        "passed_over": step.passed_over,
+        "left_standing": left_standing,
+    }
     return {
         "name": step.name,
         "status": step.status,
@@ -122,7 +132,13 @@ def _step(step: StepView) -> dict[str, Any]:
         "reason": step.reason,
         "late": step.late,
         "expires_at": _optional(step.expires_at),
+        **_said(told),
     }
+
+
+def _said(told: dict[str, Any]) -> dict[str, Any]:
+    """Only what operators brought about, so that a run that they left alone reads as it always did."""
+    return {name: value for name, value in told.items() if value}
 
 
 def project_entry(decision: DecisionMade) -> EntryRow:
@@ -151,6 +167,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "partition": cause.partition,
         "offset": cause.offset,
         "actor": cause.actor,
+        **_said({"verb": cause.verb, "reason": cause.reason}),
     }
 
 

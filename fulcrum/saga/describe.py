@@ -21,21 +21,25 @@ from fulcrum.saga.messages import (
     HoldExpired,
     IntentCreated,
     Line,
+    OperatorRequested,
     RetentionPassed,
 )
 from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.saga.verbs import Verb
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _LATER = _NOW + timedelta(minutes=15)
 _INTENT = identity.intent_id("acme", "example")
 _WORKFLOW = identity.workflow_id(_INTENT)
 
+#: A type of event, or what an operator asks for with ``OperatorRequested``.
+Happening = type[Event] | Verb
 #: (run status, step status) -> event -> what it does
 Matrix = Mapping[tuple[Status, StepStatus], Mapping[str, str]]
 
 
-def events_of(step: Step) -> tuple[type[Event], ...]:
-    """Every event that can concern a run while it is at ``step``."""
+def events_of(step: Step) -> tuple[Happening, ...]:
+    """Every event and request that can concern a run while it is at ``step``."""
     answers = (step.done, step.refused, step.not_found, step.undone, step.lapsed)
     return (
         *(answer for answer in answers if answer is not None),
@@ -44,7 +48,13 @@ def events_of(step: Step) -> tuple[type[Event], ...]:
         CancelRequested,
         RetentionPassed,
         IntentCreated,
+        *Verb,
     )
+
+
+def name_of(event: Happening) -> str:
+    """What the table calls it."""
+    return event.value if isinstance(event, Verb) else event.__name__
 
 
 def matrix(definition: Definition, step: Step) -> Matrix:
@@ -54,14 +64,14 @@ def matrix(definition: Definition, step: Step) -> Matrix:
     """
     return {
         (status, at): {
-            event.__name__: outcome(_run(definition, step, status, at), event, step)
+            name_of(event): outcome(_run(definition, step, status, at), event, step)
             for event in events_of(step)
         }
         for status, at in product(Status, StepStatus)
     }
 
 
-def outcome(run: WorkflowRun, event: type[Event], step: Step) -> str:
+def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
     """What ``event`` about ``step`` does to ``run``, in a few words."""
     result = decide(run, _event(run, event, step))
     if isinstance(result, Forget):
@@ -69,10 +79,11 @@ def outcome(run: WorkflowRun, event: type[Event], step: Step) -> str:
     assert isinstance(result, Decision), result
     if result.ignored:
         return f"ignored: {result.ignored}"
-    sent = [type(command).__name__ for command in result.commands]
+    sent = [f"send {type(command).__name__}" for command in result.commands]
+    held = [f"hold {state.name}" for state in result.run.steps if state.held]
     moved = [str(result.run.status)] if result.run.status != run.status else []
-    stepped = [f"step {result.run.step(step.name).status}"] if not moved and not sent else []
-    return ", ".join([*moved, *stepped, *(f"send {name}" for name in sent)])
+    stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
+    return ", ".join([*moved, *stepped, *sent, *held])
 
 
 def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> WorkflowRun:
@@ -93,12 +104,19 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
         )
         if each is step:
             passed = False
-            waits = at in (StepStatus.REQUESTED, StepStatus.UNDO_REQUESTED)
+            waits = at in (StepStatus.REQUESTED, StepStatus.UNDO_REQUESTED) and status is not Status.PAUSED
             state = replace(state, status=at, deadline_at=_NOW if waits else None, expires_at=_LATER)
         else:
             state = replace(state, status=StepStatus.DONE if passed else StepStatus.PENDING)
         states.append(state)
-    return replace(run, status=status, steps=tuple(states), finished_at=_NOW if status.final else None)
+    undoing = at in (StepStatus.UNDO_REQUESTED, StepStatus.UNDONE, StepStatus.REFUSED)
+    return replace(
+        run,
+        status=status,
+        steps=tuple(states),
+        finished_at=_NOW if status.final else None,
+        paused_from=(Status.COMPENSATING if undoing else Status.RUNNING) if status is Status.PAUSED else None,
+    )
 
 
 def _intent(definition: Definition) -> IntentCreated:
@@ -120,8 +138,9 @@ def _intent(definition: Definition) -> IntentCreated:
     )
 
 
-def _event(run: WorkflowRun, kind: type[Event], step: Step) -> Event:
-    """An event of ``kind`` that fits what ``run`` knows of ``step``."""
+def _event(run: WorkflowRun, happening: Happening, step: Step) -> Event:
+    """The event that fits what ``run`` knows of ``step``."""
+    kind = OperatorRequested if isinstance(happening, Verb) else happening
     if kind is IntentCreated:
         return replace(_intent(DEFINITIONS[run.definition]), sequence=run.seen["intents"] + 1)
     state = run.step(step.name)
@@ -130,7 +149,10 @@ def _event(run: WorkflowRun, kind: type[Event], step: Step) -> Event:
         step.not_found: state.query_command_id,
     }
     values: dict[str, Any] = {
-        "event_id": identity.event_id(_WORKFLOW, kind.__name__),
+        "event_id": identity.event_id(_WORKFLOW, name_of(happening)),
+        "verb": name_of(happening),
+        "result": None,
+        "seconds": 3600,
         "workflow_id": _WORKFLOW,
         "sequence": run.seen.get(kind.stream, 0) + 1,
         "occurred_at": _NOW,
@@ -182,11 +204,16 @@ def _statuses() -> Iterator[str]:
     yield "    running --> completed: the last step is done"
     yield "    running --> compensating: a step is refused, late for good, lapsed, or a person cancels"
     yield "    running --> cancelled: the same, and nothing is to undo"
+    yield "    compensating --> needs_attention: an operator had less undone than may stand"
     yield "    compensating --> cancelled: everything is undone"
     yield "    compensating --> needs_attention: an undo is not answered"
-    yield "    needs_attention --> compensating: the late answer"
+    yield "    needs_attention --> compensating: the late answer, or an operator retries or undoes more"
+    yield "    running --> paused: an operator pauses it, also while it is undoing or needs attention"
+    yield "    paused --> running: an operator resumes it, to what it would be by then"
+    yield "    running --> terminated: an operator gives it up, also from any other status that is not final"
     yield "    completed --> [*]: retention passed"
     yield "    cancelled --> [*]: retention passed"
+    yield "    terminated --> [*]: retention passed"
     yield "```"
     yield ""
 
@@ -233,10 +260,11 @@ def _diagram(definition: Definition) -> Iterator[str]:
 
 
 def _late_events(definition: Definition, step: Step) -> Iterator[str]:
-    names = [event.__name__ for event in events_of(step)]
+    names = [name_of(event) for event in events_of(step)]
     yield f"### {definition.name}: what each event does at {step.name}"
     yield ""
     yield "An empty cell: ignored, and the timeline says why. States that ignore everything are left out."
+    yield "Names in lower case are what operators ask for; *hold* means that the command waits for a resume."
     yield ""
     yield f"| run | {step.name} | " + " | ".join(names) + " |"
     yield "|---|---|" + "---|" * len(names)

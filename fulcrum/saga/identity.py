@@ -32,9 +32,19 @@ def cancel_id(workflow: str, idempotency_key: str | None, actor: str, reason: st
     return str(uuid5(UUID(workflow), f"cancel/{named}"))
 
 
+def request_id(workflow: str, idempotency_key: str) -> str:
+    """One request of an operator per workflow and ``Idempotency-Key``, whatever is asked for."""
+    return str(uuid5(UUID(workflow), f"request/{idempotency_key}"))
+
+
 def query_id(command: str, number: int) -> str:
     """One query per command and number of the query."""
     return str(uuid5(UUID(command), f"query/{number}"))
+
+
+def asked_query_id(command: str, version: int) -> str:
+    """One query per command and transition in which an operator asked for it."""
+    return str(uuid5(UUID(command), f"query/asked/{version}"))
 
 
 def receipt_id(sku: str, idempotency_key: str) -> str:

@@ -89,6 +89,25 @@ class CancelRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRequested(Event):
+    """An operator wants something done to the workflow: ``verb`` is one of ``saga.verbs``.
+
+    ``event_id`` is the id of the request. ``step`` None means the step that the run waits for. ``result`` is
+    what a skipped step would have answered, as a JSON object; ``seconds`` how long from now a step may take.
+    It travels behind the intent on its stream.
+    """
+
+    stream: ClassVar[str] = "intents"
+
+    verb: str
+    reason: str
+    actor: str
+    step: str | None = None
+    result: str | None = None
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentAuthorized(Answer):
     """The provider holds the amount. ``expires_at`` None means that the hold does not lapse."""
 
@@ -394,7 +413,10 @@ class ReceiveStock(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """The event that a decision answers, and where it stood in Kafka. ``actor`` is the person who asked."""
+    """The event that a decision answers, and where it stood in Kafka.
+
+    ``actor`` is the person who asked, ``reason`` why in their words, ``verb`` what they asked for.
+    """
 
     event_id: str
     type: str
@@ -405,6 +427,8 @@ class Cause:
     partition: int
     offset: int
     actor: str | None = None
+    reason: str | None = None
+    verb: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,7 +446,11 @@ class IssuedCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """A step as people see it."""
+    """A step as people see it.
+
+    ``held``: its command waits until the run is resumed. ``passed_over``: the run is undone from an earlier
+    step on, and this one is left as it is.
+    """
 
     name: str
     status: str
@@ -433,6 +461,10 @@ class StepView:
     reason: str | None
     late: int = 0
     expires_at: datetime | None = None
+    held: bool = False
+    skipped_by: str | None = None
+    result: str | None = None
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,7 +473,7 @@ class DecisionMade:
 
     ``version`` is dense per workflow, from 1. The record holds the whole view of the run after the
     transition, so that a reader needs no other record. ``ignored`` gives the reason when the event
-    changed nothing.
+    changed nothing. ``standing`` names the steps of a terminated run whose effect stands or may stand.
     """
 
     stream: ClassVar[str] = "decisions"
@@ -467,6 +499,8 @@ class DecisionMade:
     currency: str
     started_at: datetime
     steps: tuple[StepView, ...]
+    standing: tuple[str, ...] = ()
+    finished_at: datetime | None = None
 
 
 EVENTS: tuple[type[Event], ...] = (
@@ -490,6 +524,7 @@ EVENTS: tuple[type[Event], ...] = (
     StockConfirmed,
     StockNotConfirmed,
     StockExpired,
+    OperatorRequested,
 )
 COMMANDS: tuple[type[Command], ...] = (
     AuthorizePayment,

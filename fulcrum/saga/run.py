@@ -20,11 +20,13 @@ class Status(StrEnum):
     )
     COMPLETED = "completed"  #: final: every step is done
     CANCELLED = "cancelled"  #: final: nothing this run did still stands
+    PAUSED = "paused"  #: answers are taken and nothing leaves; only an operator moves it
+    TERMINATED = "terminated"  #: final: an operator gave it up, and what it did may stand
 
     @property
     def final(self) -> bool:
         """True when no event can change the status any more."""
-        return self in (Status.COMPLETED, Status.CANCELLED)
+        return self in (Status.COMPLETED, Status.CANCELLED, Status.TERMINATED)
 
 
 class StepStatus(StrEnum):
@@ -36,13 +38,20 @@ class StepStatus(StrEnum):
     REFUSED = "refused"  #: final: the service said no, so there is no effect
     UNDO_REQUESTED = "undo_requested"  #: its undo is out; the answer moves it
     UNDONE = "undone"  #: final: there is no effect any more
+    SKIPPED = "skipped"  #: an operator gave its result; its effect may stand, its late answer moves it
+
+
+#: A step that is at one of these has an effect, or may have one.
+MAY_STAND = frozenset({StepStatus.REQUESTED, StepStatus.DONE, StepStatus.UNDO_REQUESTED, StepStatus.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState:
     """What a run remembers of one step. ``late`` counts the deadlines that passed since it was asked.
 
-    ``requested_at`` is when the command that is out, or was last, left for the first time.
+    ``requested_at`` is when the command that is out, or was last, left for the first time. ``held``: it was
+    decided on while the run was paused, and has not left. ``skipped_by`` is the operator who ended the step
+    without its answer, ``result`` the answer that they gave in its place, as JSON.
     """
 
     name: str
@@ -57,6 +66,14 @@ class StepState:
     late: int = 0
     query_command_id: str | None = None
     expires_at: datetime | None = None
+    held: bool = False
+    skipped_by: str | None = None
+    result: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """True when later steps count on what this one holds."""
+        return self.status in (StepStatus.DONE, StepStatus.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +89,8 @@ class WorkflowRun:
     """One run. ``version`` counts its transitions; ``seen`` maps a stream to its last sequence.
 
     ``unsent`` is the rule that makes a crash harmless: a decision stays in the state until Kafka has
-    acknowledged it, and a repeated event emits it again.
+    acknowledged it, and a repeated event emits it again. ``paused_from`` is the status that a paused run goes
+    on with. Only steps up to ``undo_from`` are undone; None: all.
     """
 
     workflow_id: str
@@ -87,6 +105,8 @@ class WorkflowRun:
     finished_at: datetime | None = None
     reason: str | None = None
     unsent: tuple[Unsent, ...] = field(default=())
+    paused_from: str | None = None
+    undo_from: str | None = None
 
     def step(self, name: str) -> StepState:
         """The step called ``name``; KeyError when there is none."""
@@ -103,6 +123,18 @@ class WorkflowRun:
         """Remember ``decision`` and forget those that are proven sent."""
         kept = tuple(u for u in self.unsent if u.version > sent_through)
         return replace(self, unsent=(*kept, decision))
+
+    @property
+    def awaits_undo(self) -> bool:
+        """True while an undo is out that somebody will answer; a terminated run waits for nothing."""
+        undoing = any(step.status == StepStatus.UNDO_REQUESTED for step in self.steps)
+        return undoing and self.status != Status.TERMINATED
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The steps behind the one from which the run is undone."""
+        names = [step.name for step in self.steps]
+        return () if self.undo_from is None else tuple(names[names.index(self.undo_from) + 1 :])
 
     @property
     def lines(self) -> tuple[Line, ...]:

@@ -51,10 +51,14 @@ def _timers(run: WorkflowRun, retention: timedelta) -> Iterator[Timer]:
                 step.name,
                 {"step": step.name, "command_id": awaited, "deadline_at": step.deadline_at},
             )
-        if run.status == Status.RUNNING and step.status == StepStatus.DONE and step.expires_at is not None:
+        if _counts_on(run) and step.holds and step.expires_at is not None:
             yield Timer(
                 step.expires_at, HoldExpired, step.name, {"step": step.name, "expires_at": step.expires_at}
             )
-    needed = any(step.status == StepStatus.UNDO_REQUESTED for step in run.steps)
-    if run.finished_at is not None and not needed:
+    if run.finished_at is not None and not run.awaits_undo:
         yield Timer(run.finished_at + retention, RetentionPassed, "", {"finished_at": run.finished_at})
+
+
+def _counts_on(run: WorkflowRun) -> bool:
+    """Whether the run still needs what its steps hold. A pause stops commands and deadlines, no facts."""
+    return (run.paused_from or run.status) == Status.RUNNING

@@ -32,6 +32,7 @@ FAULTS: dict[str, Fault] = {
     "parked": Fault(0.002, "of a command: no copy can be carried out, until an operator replays it, or ever"),
     "expiry": Fault(0.1, "of a hold: it lapses by itself, in seconds or hours"),
     "cancel": Fault(0.12, "of a workflow: somebody cancels it, maybe twice, at any moment"),
+    "operator": Fault(0.12, "of a workflow: people ask for anything; what they pause they resume"),
     "torn": Fault(0.5, "of a crash amid writing: decisions reach Kafka whose state does not"),
 }
 #: ``torn`` is what Kafka could do to two topics written side by side. The orchestrator has to rule it out.

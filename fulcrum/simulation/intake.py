@@ -1,12 +1,14 @@
-"""The intake: intents, and cancellations behind them, through its own outbox."""
+"""The intake: intents, and what people ask for behind them, through its own outbox."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.saga.messages import CancelRequested, IntentCreated, Line
+from fulcrum.saga.messages import CancelRequested, IntentCreated, Line, OperatorRequested
+from fulcrum.saga.verbs import Verb
 from fulcrum.simulation.environment import Environment
 from fulcrum.simulation.logs import Log
 from fulcrum.simulation.provider import DECLINED
@@ -23,10 +25,10 @@ class Intake(Sender):
     def __init__(self, env: Environment, logs: Sequence[Log]) -> None:
         super().__init__(env, "intake", logs)
         self.accepted: dict[str, IntentCreated] = {}
-        self._cancels: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
 
     def plan(self, seed: int, workflows: int) -> None:
-        """Let so many intents arrive, and some be cancelled."""
+        """Let so many intents arrive, and people ask for things."""
         for number in range(workflows):
             self.env.after(self.env.random.uniform(0.0, _ARRIVALS), self._accept, seed, number)
 
@@ -59,17 +61,35 @@ class Intake(Sender):
         if self.env.strikes("cancel"):
             for _ in range(random.choice((1, 1, 2))):
                 self.env.after(10 ** random.uniform(-2.0, 1.5), self._cancel, key)
+        if self.env.strikes("operator"):
+            for _ in range(random.choice((1, 2, 3))):
+                self.env.after(10 ** random.uniform(-2.0, 4.0), self._ask, key, random.choice(list(Verb)))
 
     def _cancel(self, key: str) -> None:
-        number = self._cancels[key] = self._cancels.get(key, 0) + 1
-        self.env.note(key, self.name, f"accepts cancellation {number}")
-        self.send(
-            CancelRequested(
-                event_id=identity.event_id(self.accepted[key].intent_id, f"CancelRequested/{number}"),
-                workflow_id=key,
-                sequence=1 + number,
-                occurred_at=self.env.moment(),
-                reason="the customer changed their mind",
-                actor="simulation",
-            )
+        self.send(CancelRequested(**self._next(key, "cancel")))
+
+    def _ask(self, key: str, verb: Verb) -> None:
+        """An operator asks for ``verb``, about any step or none in particular."""
+        random = self.env.random
+        step = random.choice(
+            (None, None, *(row.name for row in DEFINITIONS[self.accepted[key].definition].steps))
         )
+        seconds = random.randint(1, 3600) if verb is Verb.EXTEND else None
+        asked = self._next(key, verb)
+        self.send(OperatorRequested(**asked, verb=verb, step=step, seconds=seconds))
+        self.env.counts[f"asked.{verb}"] += 1
+        if verb is Verb.PAUSE:
+            self.env.after(10 ** random.uniform(-1.0, 3.5), self._ask, key, Verb.RESUME)
+
+    def _next(self, key: str, verb: str) -> dict[str, Any]:
+        """What the next request about the workflow has in common with all others."""
+        number = self._asked[key] = self._asked.get(key, 0) + 1
+        self.env.note(key, self.name, f"accepts request {number}: {verb}")
+        return {
+            "event_id": identity.request_id(key, str(number)),
+            "workflow_id": key,
+            "sequence": 1 + number,
+            "occurred_at": self.env.moment(),
+            "reason": "the customer changed their mind",
+            "actor": "simulation",
+        }

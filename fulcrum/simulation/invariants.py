@@ -8,6 +8,9 @@ from fulcrum.saga.messages import Answer, Event, PaymentVoided, StepCommand, Sto
 from fulcrum.saga.run import Status, WorkflowRun
 from fulcrum.simulation.journal import Entry
 
+#: Statuses in which no command may leave.
+_SILENT = frozenset({Status.PAUSED, Status.TERMINATED})
+
 
 class Violation(Exception):
     """An invariant does not hold; ``workflow_id`` is the workflow concerned, if it is one."""
@@ -60,6 +63,8 @@ class Invariants:
             told = f"version {entry.version} is ({known}) by {type(known.cause).__name__}"
             other = f"and ({entry}) by {type(entry.cause).__name__}"
             raise Violation("decisions unique per workflow and version", f"{told} {other}", key)
+        if entry.commands and entry.status in _SILENT:
+            raise Violation(f"nothing leaves a {entry.status} run", f"version {entry.version} ({entry})", key)
         final = self._final.get(key)
         if final is not None and entry.version > final.version and entry.status != final.status:
             raise Violation("terminal states never change", f"{final.status} -> {entry.status}", key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fulcrum.saga.messages import EVENT_STREAMS
-from fulcrum.saga.run import Status
+from fulcrum.simulation import endings
 from fulcrum.simulation.agents import Agents
 from fulcrum.simulation.environment import Environment, Happened
 from fulcrum.simulation.faults import Faults
@@ -77,41 +77,16 @@ class World:
             env.after(_TROUBLE, self.agents.clock.jump, 0.0)
         env.after(_TROUBLE, env.calm)
 
-    # --- ends ---------------------------------------------------------------------------------
-
     def _check_end(self, last: Entry) -> None:
-        key = last.workflow_id
-        held = self.provider.held.get(key, 0) > 0
-        reservation = self.inventory.reservations.get(key)
-        reserved = reservation is not None and reservation.state in HOLDING
-        match Status(last.status):
-            case Status.COMPLETED:
-                self._check_completed(last, held, reserved)
-            case Status.CANCELLED:
-                if held or reserved:
-                    what = "an authorization" if held else "stock"
-                    raise Violation("nothing held for a cancelled run", f"{what} is", key)
-            case Status.NEEDS_ATTENTION:
-                if not last.reason:
-                    raise Violation("the reason is visible", "needs attention, and does not say why", key)
-                if not any(_waits_for(last, worker) for worker in (self.payment, self.inventory)):
-                    raise Violation("liveness", "needs attention, and every command was answered", key)
-            case status:
-                raise Violation("liveness", f"still {status} when nothing is left to happen", key)
-
-    def _check_completed(self, last: Entry, held: bool, reserved: bool) -> None:
-        """What a run holds may lapse once it has completed; nothing else may take it away."""
-        key = last.workflow_id
-        lapses = {step.name: step.expires_at for step in last.steps}
-        for step, stands in (("authorize_payment", held), ("reserve_stock", reserved)):
-            if not stands and lapses[step] is None:
-                raise Violation("everything held for a completed run", f"{step} is not", key)
-            self.env.counts["lapsed.later"] += not stands
-        entries = self.invariants.journal[key].values()
-        completed = next(entry for entry in entries if entry.status == Status.COMPLETED)
-        for step, lapse in lapses.items():
-            if lapse is not None and lapse <= completed.cause.occurred_at:
-                raise Violation("no run completes on a lapsed hold", f"{step} lapsed at {lapse}", key)
+        reservation = self.inventory.reservations.get(last.workflow_id)
+        held = {
+            "authorize_payment": self.provider.held.get(last.workflow_id, 0) > 0,
+            "reserve_stock": reservation is not None and reservation.state in HOLDING,
+            "confirm_stock": reservation is not None and reservation.state == "confirmed",
+        }
+        waits = any(_waits_for(last, worker) for worker in (self.payment, self.inventory))
+        entries = list(self.invariants.journal[last.workflow_id].values())
+        self.env.counts.update(endings.check(last, entries, held, waits))
 
 
 def _waits_for(last: Entry, worker: Participant) -> bool:

@@ -1,6 +1,8 @@
 """What clients get: the shape of every answer, as documented at ``/openapi.json``.
 
 Clients must expect further fields; none that is here changes its meaning or goes.
+
+Long, because it is the whole vocabulary of the API: one short shape after another.
 """
 
 from __future__ import annotations
@@ -34,11 +36,11 @@ class Line(Shape):
 
 
 class Step(Shape):
-    """Where one step of a workflow stands."""
+    """Where one step of a workflow stands. What only an operator brings about is left out until then."""
 
     name: str
     status: str
-    """pending, requested, done, refused, undo_requested or undone."""
+    """pending, requested, done, refused, undo_requested, undone or skipped."""
     attempt: int
     command_id: str | None
     deadline_at: datetime | None
@@ -50,6 +52,16 @@ class Step(Shape):
     """How many deadlines passed since it was asked."""
     expires_at: datetime | None = None
     """When what it holds lapses; null when it does not."""
+    held: bool = False
+    """Its command waits until the workflow is resumed."""
+    skipped_by: str | None = None
+    """The operator who ended it without its answer."""
+    result: str | None = None
+    """What they gave as its answer, as JSON."""
+    passed_over: bool = False
+    """The workflow is undone from an earlier step on, and this one is left as it is."""
+    left_standing: bool = False
+    """The workflow was terminated while the effect of this step stood or may have stood."""
 
 
 class Cause(Shape):
@@ -65,6 +77,10 @@ class Cause(Shape):
     offset: int
     actor: str | None = None
     """Who asked for it; null when nobody did."""
+    verb: str | None = None
+    """What they asked for."""
+    reason: str | None = None
+    """Why, in their words."""
 
 
 class Command(Shape):
@@ -134,7 +150,7 @@ class WorkflowSummary(Shape):
     customer_ref: str
     definition: str
     status: str
-    """accepted, running, compensating, needs_attention, completed or cancelled."""
+    """accepted, running, paused, compensating, needs_attention, completed, cancelled or terminated."""
     version: int
     """Counts the transitions; 0 while the intent is accepted and nothing has happened yet."""
     reason: str | None
@@ -166,12 +182,53 @@ class Cancellation(Shape):
     event_id: str | None
     """The event of the timeline by which it was asked; null when the workflow was being undone already."""
     status: str
-    """compensating, needs_attention or cancelled; accepted or running while ``decided`` is false."""
+    """compensating, needs_attention or cancelled; paused when it will be undone once it is resumed.
+
+    While ``decided`` is false it is what it was before.
+    """
     version: int
     reason: str | None
     """Why it is undone: another reason when something else came first."""
     decided: bool
     """False when no decision was seen within 2 s: the request is stored; read on at ``Location``."""
+
+
+class RequestedCommand(Shape):
+    """A command that leaves, or would leave, because of a request."""
+
+    type: str
+    service: str
+    step: str
+    attempt: int
+
+
+class Requested(Shape):
+    """What an operator's request came to; with ``dry_run`` what it would come to."""
+
+    workflow_id: str
+    request_id: str | None
+    """The event of the timeline by which it was asked; null when nothing was asked."""
+    verb: str
+    dry_run: bool
+    decided: bool
+    """False when no decision was seen within 2 s: the request is stored; read on at ``Location``."""
+    outcome: Literal["accepted", "refused"] | None
+    """null while it is not decided."""
+    refused: str | None
+    """Why the workflow did not do it."""
+    version: int
+    """The version that the decision made; without one, the newest that was seen."""
+    status_before: str | None
+    status: str
+    """The workflow's status after the decision."""
+    step: str | None
+    """The step that it was about."""
+    commands: list[RequestedCommand]
+    """What left because of it."""
+    held: list[str]
+    """Steps whose command waits until the workflow is resumed."""
+    standing: list[str]
+    """Steps whose effect stands or may stand."""
 
 
 class WorkflowPage(Shape):

@@ -10,11 +10,12 @@ import json
 from collections.abc import Collection
 from typing import Annotated, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
 from fulcrum.saga.run import Status
+from fulcrum.saga.verbs import LONGEST_EXTENSION
 from fulcrum.web.currencies import CURRENCIES
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -154,8 +155,8 @@ class OperatorBody(Body):
     ]
 
 
-class CancelBody(Body):
-    """Why a workflow is to be undone."""
+class RequestBody(Body):
+    """Why something is asked of a workflow, and whether it is only a rehearsal."""
 
     reason: Annotated[
         str,
@@ -164,6 +165,42 @@ class CancelBody(Body):
             description="Why: one line, without blanks around it. Kept with the workflow.",
             examples=["the customer called it off"],
         ),
+    ]
+    dry_run: Annotated[bool, Field(description="Ask for nothing; tell what would follow.")] = False
+
+
+class CancelBody(RequestBody):
+    """Why a workflow is to be undone."""
+
+
+class StepBody(RequestBody):
+    """Which step an operator means, and why."""
+
+    step: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
+        Field(description="A step of the definition; without one, the step that the workflow waits for."),
+    ] = None
+
+
+class SkipBody(StepBody):
+    """What a step would have answered."""
+
+    result: Annotated[
+        dict[str, JsonValue] | None,
+        Field(
+            description="Fields of the answer that later steps need; expires_at is a time with its zone.",
+            examples=[{"authorization_id": "till-17"}],
+        ),
+    ] = None
+
+
+class ExtendBody(StepBody):
+    """How much more time a step gets."""
+
+    seconds: Annotated[
+        int,
+        Field(ge=1, le=int(LONGEST_EXTENSION.total_seconds()), description="From now, until it is late."),
     ]
 
 

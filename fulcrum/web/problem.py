@@ -62,6 +62,11 @@ KINDS: Mapping[str, Kind] = {
         "The workflow is completed",
         "Nothing is undone any more; handle it as a return of what was delivered.",
     ),
+    "already-terminated": Kind(
+        409,
+        "The workflow is terminated",
+        "Nothing is undone any more; settle by hand what the workflow shows as left standing.",
+    ),
     "conflict": Kind(409, "What is there already does not allow this", "Read it again and decide anew."),
     "body-too-large": Kind(413, "The body is too large", "Send at most 64 KiB."),
     "unsupported-media-type": Kind(

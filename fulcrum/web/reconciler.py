@@ -29,7 +29,7 @@ from fulcrum.store import outbox
 from fulcrum.store.database import Database, Row, Transaction
 from fulcrum.store.relations import uuid_column
 from fulcrum.telemetry import metrics
-from fulcrum.web.relations import INTAKE, cancellations, intents
+from fulcrum.web.relations import INTAKE, intents, requests
 from fulcrum.web.stream import IntakeStream
 
 log = structlog.get_logger()
@@ -57,10 +57,10 @@ _LOOK_AGAIN = (
         repairs=bindparam("looks", type_=Integer),
     )
 )
-_CANCELLATIONS = (
-    select(cancellations)
-    .where(cancellations.c.workflow_id == _IDS.any_())
-    .order_by(cancellations.c.workflow_id, cancellations.c.sequence)
+_REQUESTS = (
+    select(requests)
+    .where(requests.c.workflow_id == _IDS.any_())
+    .order_by(requests.c.workflow_id, requests.c.sequence)
 )
 _UNSENT_FOR = (
     select((func.clock_timestamp() - INTAKE.outbox.c.created_at).label("age"))
@@ -139,9 +139,9 @@ class Reconciler:
             alike = _ids(intent for intent in lost if intent["repairs"] + 1 == looks)
             again = {"workflow_ids": alike, "looks": looks, "wait": wait_before(looks, self._grace)}
             await tx.execute(_LOOK_AGAIN, again)
-        asked = await tx.all(_CANCELLATIONS, {"workflow_ids": _ids(repaired)})
+        asked = await tx.all(_REQUESTS, {"workflow_ids": _ids(repaired)})
         rows = [self._stream.created(intent) for intent in repaired]
-        rows += [self._stream.cancelled(each) for each in asked]
+        rows += [self._stream.requested(each) for each in asked]
         await outbox.add(tx, INTAKE, rows)
         tx.after_commit(lambda: _tell(repaired))
         return len(repaired)

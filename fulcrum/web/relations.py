@@ -34,13 +34,17 @@ intents = Table(
     schema="intake",
 )
 
-#: Requests to cancel, each with its number on the stream of the workflow.
-cancellations = Table(
-    "cancellations",
+#: What operators asked for, each with its number on the stream of the workflow.
+requests = Table(
+    "requests",
     METADATA,
     Column("workflow_id", uuid_column(), primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
     Column("event_id", uuid_column()),
+    Column("verb", Text),
+    Column("step", Text),
+    Column("result", Text),
+    Column("seconds", BigInteger),
     Column("reason", Text),
     Column("actor", Text),
     Column("correlation_id", Text),

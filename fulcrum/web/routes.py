@@ -10,7 +10,7 @@ from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
-from fulcrum.web.operation import Operation
+from fulcrum.web.operation import Handler, Operation
 from fulcrum.web.operations import (
     abort_operation,
     create_operation,
@@ -19,6 +19,15 @@ from fulcrum.web.operations import (
     pause_operation,
     resume_operation,
     show_operation,
+)
+from fulcrum.web.operators import (
+    compensate_workflow,
+    extend_deadline,
+    pause_workflow,
+    resume_workflow,
+    retry_step,
+    skip_step,
+    terminate_workflow,
 )
 from fulcrum.web.parked import (
     discard_parked,
@@ -37,6 +46,16 @@ from fulcrum.web.workflows import list_workflows, show_workflow
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-body")
 _KEYED = (*_BODY, "idempotency-key", "key-reused", "unavailable")
 _PATH = ("invalid-parameter", "not-found", "unavailable")
+
+
+def _verb(verb: str, handler: Handler, body: type[bodies.RequestBody]) -> Operation:
+    """What operators may ask of one workflow."""
+    return Operation(
+        "POST", f"/v1/workflows/{{workflow_id}}/{verb}", handler,
+        {200: answers.Requested, 202: answers.Requested}, (*_PATH, *_BODY, "idempotency-key", "key-reused"),
+        path_model=bodies.WorkflowPath, body_model=body, keyed=True, acted=True,
+    )  # fmt: skip
+
 
 ROUTES: tuple[Operation, ...] = (
     Operation(
@@ -57,11 +76,19 @@ ROUTES: tuple[Operation, ...] = (
         streamed=True,
     ),
     Operation(
-        "POST", "/v1/workflows/{workflow_id}/cancel", cancel_workflow, {202: answers.Cancellation},
-        (*_PATH, *_BODY, "idempotency-key", "key-reused", "already-completed"),
+        "POST", "/v1/workflows/{workflow_id}/cancel", cancel_workflow,
+        {200: answers.Requested, 202: answers.Cancellation},
+        (*_PATH, *_BODY, "idempotency-key", "key-reused", "already-completed", "already-terminated"),
         path_model=bodies.WorkflowPath, body_model=bodies.CancelBody,
         keyed=True, key_optional=True, acted=True,
     ),
+    _verb("retry", retry_step, bodies.StepBody),
+    _verb("skip", skip_step, bodies.SkipBody),
+    _verb("pause", pause_workflow, bodies.RequestBody),
+    _verb("resume", resume_workflow, bodies.RequestBody),
+    _verb("compensate", compensate_workflow, bodies.StepBody),
+    _verb("extend", extend_deadline, bodies.ExtendBody),
+    _verb("terminate", terminate_workflow, bodies.RequestBody),
     Operation(
         "GET", "/v1/stock/{sku}", show_stock, {200: answers.Stock}, _PATH,
         path_model=bodies.SkuPath,

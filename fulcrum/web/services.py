@@ -13,7 +13,7 @@ from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
 from fulcrum.operations.editing import Editor
 from fulcrum.readmodel.cache import Cache
-from fulcrum.saga.messages import CancelRequested, IntentCreated, ReceiveStock
+from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested, ReceiveStock
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import require_current
@@ -114,4 +114,5 @@ class Services:
         return db
 
     async def _open_codec(self) -> Codec:
-        return await open_codec(self.settings, (IntentCreated, CancelRequested, ReceiveStock))
+        sent = (IntentCreated, CancelRequested, OperatorRequested, ReceiveStock)
+        return await open_codec(self.settings, sent)

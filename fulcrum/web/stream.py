@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fulcrum.saga import identity
-from fulcrum.saga.messages import CancelRequested, IntentCreated, Line
+from fulcrum.saga.messages import CancelRequested, Event, IntentCreated, Line, OperatorRequested
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.headers import Envelope
 from fulcrum.wire.topics import Topics
 
 SOURCE = "intake"
+#: The verb of a request that has an event of its own.
+CANCEL = "cancel"
 
 
 def intent_created(intent: Mapping[str, Any]) -> IntentCreated:
@@ -39,16 +41,20 @@ def intent_created(intent: Mapping[str, Any]) -> IntentCreated:
     )
 
 
-def cancel_requested(cancellation: Mapping[str, Any]) -> CancelRequested:
-    """A later event of the workflow, from the row of a cancellation."""
-    return CancelRequested(
-        event_id=cancellation["event_id"],
-        workflow_id=cancellation["workflow_id"],
-        sequence=cancellation["sequence"],
-        occurred_at=cancellation["requested_at"],
-        reason=cancellation["reason"],
-        actor=cancellation["actor"],
-    )
+def request_event(request: Mapping[str, Any]) -> CancelRequested | OperatorRequested:
+    """A later event of the workflow, from the row of a request."""
+    common = {
+        "event_id": request["event_id"],
+        "workflow_id": request["workflow_id"],
+        "sequence": request["sequence"],
+        "occurred_at": request["requested_at"],
+        "reason": request["reason"],
+        "actor": request["actor"],
+    }
+    if request["verb"] == CANCEL:
+        return CancelRequested(**common)
+    own = {name: request[name] for name in ("verb", "step", "result", "seconds")}
+    return OperatorRequested(**common, **own)
 
 
 class IntakeStream:
@@ -63,16 +69,12 @@ class IntakeStream:
         event = intent_created(intent)
         return self._row(event, event.correlation_id, event.intent_id, traceparent)
 
-    def cancelled(self, cancellation: Mapping[str, Any], traceparent: str | None = None) -> OutboxRow:
-        """``CancelRequested`` of the row of a cancellation."""
-        return self._row(cancel_requested(cancellation), cancellation["correlation_id"], None, traceparent)
+    def requested(self, request: Mapping[str, Any], traceparent: str | None = None) -> OutboxRow:
+        """The event of the row of a request."""
+        return self._row(request_event(request), request["correlation_id"], None, traceparent)
 
     def _row(
-        self,
-        event: IntentCreated | CancelRequested,
-        correlation_id: str,
-        causation_id: str | None,
-        traceparent: str | None,
+        self, event: Event, correlation_id: str, causation_id: str | None, traceparent: str | None
     ) -> OutboxRow:
         envelope = Envelope(
             message_id=event.event_id,

@@ -89,7 +89,7 @@ def _walk(
     record: Callable[[type], Convert],
     sequence: Callable[[Any], Any],
 ) -> Convert | None:
-    if hint in (str, int, bytes, datetime):
+    if hint in (str, int, bool, bytes, datetime):
         return None
     if is_dataclass(hint):
         return record(hint)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def _walk(
         value = again(arguments[1])
         return value and (lambda mapping: {key: value(inner) for key, inner in mapping.items()})
     raise TypeError(
-        f"{hint} has no Avro form here; use str, int, bytes, datetime, tuple[X, ...], Mapping[str, X], "
+        f"{hint} has no Avro form here; use str, int, bool, bytes, datetime, tuple[X, ...], Mapping[str, X], "
         "X | None or a record"
     )
 

@@ -32,6 +32,7 @@ from fulcrum.saga.messages import (
     IntentCreated,
     IssuedCommand,
     Line,
+    OperatorRequested,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureRefused,
@@ -106,6 +107,8 @@ _CAUSE = Cause(
     partition=7,
     offset=2**33,
     actor="someone",
+    reason="gave up",
+    verb="terminate",
 )
 _DECISION: dict[str, Any] = {
     "decision_id": "dec1de52-6a0e-5c57-9b0e-3f2f9d5f6c55",
@@ -153,6 +156,15 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
         StockConfirmed(**_ANSWER, lines=_LINES),
         StockNotConfirmed(**_ANSWER, reason="expired"),
         StockExpired(**_ANSWER, lines=_LINES, expires_at=_LATER),
+        OperatorRequested(
+            **_EVENT,
+            verb="skip",
+            reason="paid in cash",
+            actor="someone",
+            step="authorize_payment",
+            result='{"authorization_id": "till-1"}',
+            seconds=2**33,
+        ),
         DecisionMade(
             **_DECISION,
             step="authorize_payment",
@@ -181,8 +193,14 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                     reason="because",
                     late=2,
                     expires_at=_LATER,
+                    held=True,
+                    skipped_by="someone",
+                    result='{"authorization_id": "till-1"}',
+                    passed_over=True,
                 ),
             ),
+            standing=("authorize_payment",),
+            finished_at=_LATER,
         ),
         AuthorizePayment(
             **_COMMAND, tenant="acme", amount_minor=1_999, currency="EUR", payment_method="pay_ok"
@@ -222,6 +240,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
                     late=2,
                     query_command_id="0dd01a52-6a0e-5c57-9b0e-3f2f9d5f6c77",
                     expires_at=_LATER,
+                    held=True,
+                    skipped_by="someone",
+                    result='{"authorization_id": "till-1"}',
                 ),
             ),
             seen={"intents": 1},
@@ -230,10 +251,13 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             finished_at=_LATER,
             reason="reserve_stock: out_of_stock",
             unsent=(Unsent(version=3, record=b"\x00\xff"),),
+            paused_from="compensating",
+            undo_from="authorize_payment",
         ),
     ),
     # Everything that may be absent is.
     "bare": (
+        OperatorRequested(**_EVENT, verb="pause", reason="wait", actor="someone"),
         PaymentAuthorized(**_ANSWER, authorization_id="auth_1", amount_minor=1, currency="JPY"),
         PaymentVoided(**_ANSWER, authorization_id=None),
         StockReserved(**_ANSWER, lines=(), expires_at=None),

@@ -32,6 +32,7 @@ from fulcrum.wire.schemas import MESSAGE_TYPES, fullname, schema, schema_file, s
 _PRIMITIVES: dict[Any, Any] = {
     str: "string",
     int: "long",
+    bool: "boolean",
     bytes: "bytes",
     datetime: {"type": "long", "logicalType": "timestamp-micros"},
 }

@@ -16,7 +16,7 @@ import aiohttp
 from eventually import eventually_async
 from stories import Story
 
-FINAL = ("completed", "cancelled")
+FINAL = ("completed", "cancelled", "terminated")
 #: Statuses of a server that is not there, or not yet.
 _ABSENT = (502, 503, 504)
 _AT_ONCE = 16

@@ -24,13 +24,16 @@ from fulcrum.saga.messages import (
     Event,
     IntentCreated,
     Line,
+    OperatorRequested,
     PaymentVoided,
     QueryPayment,
     StepCommand,
     StockReleased,
     TimerFired,
 )
-from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.saga.moves import find_step
+from fulcrum.saga.run import MAY_STAND, Status, StepStatus, WorkflowRun
+from fulcrum.saga.verbs import Verb
 from fulcrum.simulation.environment import START
 
 INTENT = identity.intent_id("simulation", "machine")
@@ -38,7 +41,7 @@ WORKFLOW = identity.workflow_id(INTENT)
 RETENTION = timedelta(days=1)
 ANSWERS = [kind for kind in EVENTS if issubclass(kind, Answer)]
 TIMERS = [kind for kind in EVENTS if issubclass(kind, TimerFired)]
-STEPS = ["authorize_payment", "reserve_stock", "no_such_step"]
+STEPS = ["authorize_payment", "reserve_stock", "confirm_stock", "no_such_step"]
 MOMENTS = st.integers(0, 7200).map(lambda seconds: START + timedelta(seconds=seconds))
 
 
@@ -58,6 +61,10 @@ def make(kind: type[Event], **given: Any) -> Event:
         "short": (),
         "asked_command_id": "asked",
         "expires_at": None,
+        "verb": "retry",
+        "step": None,
+        "result": None,
+        "seconds": None,
     }
     return kind(**{f.name: {**plausible, **given}[f.name] for f in fields(kind)})
 
@@ -72,6 +79,7 @@ class Deciding(RuleBasedStateMachine):
         self.taken: list[Event] = []
         self.commands: dict[str, StepCommand] = {}
         self.undone: set[str] = set()
+        self.left: tuple[StepCommand, ...] = ()
 
     @initialize(definition=st.sampled_from(sorted(DEFINITIONS)))
     def begin(self, definition: str) -> None:
@@ -101,16 +109,16 @@ class Deciding(RuleBasedStateMachine):
         assert kind is not None
         self.send(kind, occurred_at=now, command_id=command.command_id, expires_at=lapses)
 
-    @rule(which=st.sampled_from(STEPS[:2]), now=MOMENTS)
+    @rule(which=st.sampled_from(STEPS[:3]), now=MOMENTS)
     def happen_after_all(self, which: str, now: datetime) -> None:
         """A step's effect is told of when nobody waits for it any more."""
-        state = self.state.step(which)
-        if state.command_id is None:
+        step = find_step(self.state, which)
+        if step is None or (state := self.state.step(which)).command_id is None:
             return
-        step = DEFINITIONS[self.state.definition].step(which)
-        gone = state.status in (StepStatus.REFUSED, StepStatus.UNDONE) and self.state.status != Status.RUNNING
+        still = (Status.RUNNING, Status.TERMINATED)
+        gone = state.status in (StepStatus.REFUSED, StepStatus.UNDONE) and self.going not in still
         self.send(step.done, occurred_at=now, command_id=state.command_id)
-        if gone:
+        if gone and step.undo is not None:
             assert self.state.step(which).status == StepStatus.UNDO_REQUESTED, "a late effect is undone"
 
     @rule(late=st.integers(0, 60))
@@ -136,7 +144,7 @@ class Deciding(RuleBasedStateMachine):
     def fire_wrongly(self, kind: type[Event], step: str, due: datetime, now: datetime, real: bool) -> None:
         """A timer that stands in no state, or that the clock has no reason to fire."""
         own = {"deadline_at": due, "expires_at": due, "finished_at": due}
-        if real and step in STEPS[:2]:
+        if real and find_step(self.state, step) is not None:
             state = self.state.step(step)
             stands = {
                 "deadline_at": state.deadline_at,
@@ -150,6 +158,28 @@ class Deciding(RuleBasedStateMachine):
     def cancel(self, now: datetime) -> None:
         """Somebody cancels, maybe again."""
         self.send(CancelRequested, occurred_at=now)
+
+    @rule(
+        verb=st.sampled_from([*Verb, "no_such_verb"]),
+        step=st.none() | st.sampled_from(STEPS),
+        now=MOMENTS,
+        result=st.sampled_from([None, "{}", '{"expires_at": "2026-01-01T01:00:00Z"}', "[]", "?"]),
+        seconds=st.none() | st.integers(-1, 7200),
+    )
+    def request(
+        self, verb: str, step: str | None, now: datetime, result: str | None, seconds: int | None
+    ) -> None:
+        """An operator asks for anything, about any step."""
+        own = {"verb": verb, "step": step, "result": result, "seconds": seconds}
+        self.send(OperatorRequested, occurred_at=now, **own)
+
+    @rule(now=MOMENTS)
+    def wake(self, now: datetime) -> None:
+        """A run that is paused is resumed: whatever was held leaves, and nothing else."""
+        if self.state.status == Status.PAUSED:
+            held = [step.name for step in self.state.steps if step.held]
+            self.send(OperatorRequested, occurred_at=now, verb="resume")
+            assert [command.step for command in self.left] == held
 
     @rule(which=st.integers(0, 30))
     def repeat(self, which: int) -> None:
@@ -200,16 +230,29 @@ class Deciding(RuleBasedStateMachine):
                 assert [s for s in waiting[StepStatus.UNDO_REQUESTED] if s.deadline_at is not None]
             case Status.NEEDS_ATTENTION:
                 assert self.state.reason
-                assert waiting[StepStatus.UNDO_REQUESTED]
+                assert MAY_STAND & {StepStatus(step.status) for step in self.state.steps}
+            case Status.PAUSED | Status.TERMINATED:
+                assert not [step for step in self.state.steps if step.deadline_at is not None]
+
+    @invariant()
+    def only_a_pause_holds_back(self) -> None:
+        """A paused run knows what it goes on with; a command waits for a resume only where one can come."""
+        paused = self.state.status == Status.PAUSED
+        assert paused == (self.state.paused_from is not None)
+        assert paused or not [step for step in self.state.steps if step.held]
+        if paused:
+            assert self.going not in (Status.PAUSED, Status.COMPLETED, Status.CANCELLED, Status.TERMINATED)
 
     @invariant()
     def the_end_says_the_truth(self) -> None:
-        """Completed: every step is done. Cancelled: none stands, except what is still being undone."""
+        """Completed: every step is done or skipped. Cancelled: none stands, except what is being undone."""
         statuses = {StepStatus(step.status) for step in self.state.steps}
         if self.state.status == Status.COMPLETED:
-            assert statuses == {StepStatus.DONE}
+            assert statuses <= {StepStatus.DONE, StepStatus.SKIPPED}
         if self.state.status == Status.CANCELLED:
-            assert not statuses & {StepStatus.DONE, StepStatus.REQUESTED}
+            assert not statuses & (MAY_STAND - {StepStatus.UNDO_REQUESTED})
+            assert self.state.reason
+        if self.state.status == Status.TERMINATED:
             assert self.state.reason
 
     @precondition(lambda self: self.before is not None)
@@ -228,6 +271,11 @@ class Deciding(RuleBasedStateMachine):
         """The run."""
         assert self.run is not None
         return self.run
+
+    @property
+    def going(self) -> Status:
+        """What the run would be doing if it were not paused."""
+        return Status(self.state.paused_from or self.state.status)
 
     def next_of(self, kind: type[Event]) -> int:
         """The next sequence of the stream of ``kind``."""
@@ -253,6 +301,8 @@ class Deciding(RuleBasedStateMachine):
             unchanged = {"version": before.version, "seen": before.seen, "updated_at": before.updated_at}
             assert replace(after, **unchanged) == before
             assert not outcome.commands
+        self.left = outcome.commands
+        assert not outcome.commands or after.status not in (Status.PAUSED, Status.TERMINATED)
         for command in outcome.commands:
             self.check_command(command)
         if isinstance(event, Answer):
@@ -287,9 +337,9 @@ class Deciding(RuleBasedStateMachine):
             self.undone.add(event.command_id)
 
     def check_end(self, run: WorkflowRun, now: datetime) -> None:
-        """A run ends with nothing left to undo, and with every hold standing by the time that it knows."""
+        """A run ends with nothing left to undo, unless it is given up, and with every hold standing."""
         assert run.finished_at == now
-        assert StepStatus.UNDO_REQUESTED not in {step.status for step in run.steps}
+        assert run.status == Status.TERMINATED or not run.awaits_undo
         if run.status == Status.COMPLETED:
             assert all(step.expires_at is None or step.expires_at > now for step in run.steps)
 
@@ -297,7 +347,7 @@ class Deciding(RuleBasedStateMachine):
         """Only a finished run is forgotten, and only when nothing of it is still being undone."""
         assert isinstance(event, timers.RetentionPassed)
         assert Status(self.state.status).final
-        assert StepStatus.UNDO_REQUESTED not in {step.status for step in self.state.steps}
+        assert not self.state.awaits_undo
         assert isinstance(decide(None, event), Forget)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from fulcrum.saga import decide as deciding
+from fulcrum.saga import moves, verbs
 from fulcrum.saga.decide import Duplicate, decide
+from fulcrum.saga.run import MAY_STAND, StepStatus
 from fulcrum.saga.sent import Sent
 from fulcrum.simulation import orchestrator
 from fulcrum.simulation.campaign import run_worlds
@@ -71,12 +73,40 @@ def a_repeated_command_is_carried_out_again(patch: pytest.MonkeyPatch) -> None:
 
 def a_run_completes_on_a_lapsed_hold(patch: pytest.MonkeyPatch) -> None:
     """Only the timer says that a hold has lapsed, and it may come after the last answer."""
-    patch.setattr(deciding, "_has_lapsed", lambda *_: False)
+    patch.setattr(moves, "_has_lapsed", lambda *_: False)
 
 
 def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a parked command waits for ever."""
     patch.setattr(Clock, "changed", lambda *_: None)
+
+
+def a_pause_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    """The run is called paused, and its commands leave."""
+    hold_back = deciding.hold_back
+    patch.setattr(deciding, "hold_back", lambda made: replace(hold_back(made), commands=made.commands))
+
+
+def a_skipped_step_is_not_undone(patch: pytest.MonkeyPatch) -> None:
+    """Whoever skips a step is taken at their word that nothing happened."""
+    patch.setattr(moves, "MAY_STAND", MAY_STAND - {StepStatus.SKIPPED})
+
+
+def a_terminated_run_forgets_what_it_asked_for(patch: pytest.MonkeyPatch) -> None:
+    """A step that has not answered is taken for one that did not happen, and its late answer is not noted."""
+    terminate = verbs._ACTS[verbs.Verb.TERMINATE]
+
+    def forgetful(*given: Any) -> Any:
+        made = terminate(*given)
+        if isinstance(made, str):
+            return made
+        asked = (step for step in made.run.steps if step.status == StepStatus.REQUESTED)
+        forgotten = made.run
+        for step in asked:
+            forgotten = forgotten.with_step(replace(step, status=StepStatus.PENDING))
+        return replace(made, run=forgotten)
+
+    patch.setitem(verbs._ACTS, verbs.Verb.TERMINATE, forgetful)
 
 
 BUGS: dict[Plant, tuple[str, str]] = {
@@ -88,6 +118,9 @@ BUGS: dict[Plant, tuple[str, str]] = {
     a_repeated_command_is_carried_out_again: ("duplicate=0.1", "one answer per command id"),
     a_run_completes_on_a_lapsed_hold: ("expiry=0.5,delay=0.1", "no run completes on a lapsed hold"),
     no_timer_fires: ("parked=0.05", "liveness"),
+    a_pause_holds_nothing_back: ("operator=0.9", "nothing leaves a paused run"),
+    a_skipped_step_is_not_undone: ("operator=0.9,shortage=0.5", "nothing held for a cancelled run"),
+    a_terminated_run_forgets_what_it_asked_for: ("operator=0.9", "a terminated run shows what stands"),
 }
 
 

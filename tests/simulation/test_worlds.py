@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fulcrum.saga.verbs import Verb
 from fulcrum.simulation.campaign import Result, run_worlds, worlds
 from fulcrum.simulation.faults import FAULTS, USUAL, Faults, parse
 from fulcrum.simulation.world import World
@@ -55,6 +56,17 @@ def test_each_fault_strikes(fault: str) -> None:
 
     assert result.failure is None, told(result)
     assert result.counts[f"fault.{fault}"] > 0
+
+
+def test_every_invariant_holds_whatever_operators_ask_for() -> None:
+    """Every verb, at any moment, about any step, amid all faults; what was left standing is shown."""
+    result = run_worlds(31, 1000, parse("all,operator=0.9,parked=0.02"))
+
+    assert result.failure is None, told(result)
+    asked = {name for name, count in result.counts.items() if name.startswith("asked.") and count > 50}
+    assert asked == {f"asked.{verb}" for verb in Verb}
+    assert min(result.counts["ended.terminated"], result.counts["terminated.left"]) > 20
+    assert result.counts["passed_over"] > 0
 
 
 def test_an_undo_that_is_never_answered_is_visible() -> None:

@@ -90,7 +90,8 @@ _BREAKS: Mapping[str, list[tuple[str, str]]] = {
         (_NOTHING_AWAITED, "waits for nothing"),
     ],
     "no run needs attention": [
-        ("UPDATE read_model.workflow_runs SET status = 'needs_attention'", "needs attention")
+        ("UPDATE read_model.workflow_runs SET status = 'needs_attention'", "needs attention"),
+        ("UPDATE read_model.workflow_runs SET status = 'paused'", "paused"),
     ],
     "a final status never changes": [(_REOPENED, "completed to running")],
     "every run has its intent": [
@@ -183,6 +184,26 @@ def test_a_question_names_what_breaks_it(
     cursor.execute(deed)
 
     assert _faults(cursor, check) == {cause: 1}
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "UPDATE read_model.workflow_runs SET status = 'terminated'",
+        "UPDATE read_model.workflow_runs SET status = 'cancelled', steps = '[{\"skipped_by\": \"ana\"}]'",
+    ],
+)
+@pytest.mark.parametrize(
+    "check", ["a completed run holds its lines, a cancelled one none", "payments ended as their runs did"]
+)
+def test_an_operator_answers_for_what_they_left_standing(
+    cursor: psycopg2.extensions.cursor, check: str, deed: str
+) -> None:
+    """A terminated run, and one with a step that somebody skipped, are no fault."""
+    cursor.execute(_sound(_LONG_AGO))
+    cursor.execute(deed)
+
+    assert _faults(cursor, check) == {}
 
 
 @pytest.mark.parametrize(("check", "deed"), [(c, d) for c, deeds in _IN_FLIGHT.items() for d in deeds])
@@ -315,7 +336,7 @@ async def test_what_the_cache_makes_up_is_seen(empty: Settings) -> None:
             )
         finally:
             opened.execute(
-                "TRUNCATE intake.intents, intake.cancellations, read_model.workflow_runs,"
+                "TRUNCATE intake.intents, intake.requests, read_model.workflow_runs,"
                 " read_model.timeline, payments.payments, payments.inbox, inventory.stock,"
                 " inventory.reservations, inventory.reservation_lines"
             )

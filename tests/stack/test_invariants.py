@@ -168,6 +168,20 @@ def test_a_check_sees_what_breaks_it(cursor: psycopg2.extensions.cursor, check: 
     assert [violation.check for violation in found_by(cursor, [check])] == [check]
 
 
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "UPDATE read_model.workflow_runs SET status = 'terminated'",
+        "UPDATE read_model.workflow_runs SET status = 'cancelled', steps = '[{\"skipped_by\": \"ana\"}]'",
+    ],
+)
+def test_what_an_operator_left_standing_breaks_nothing(cursor: psycopg2.extensions.cursor, deed: str) -> None:
+    """A person answers for what a terminated run holds, and for a run with a step that they skipped."""
+    cursor.execute(deed)
+
+    assert found_by(cursor) == []
+
+
 # --- beside Postgres ------------------------------------------------------------------------------
 
 

@@ -26,14 +26,14 @@ from structlog.testing import capture_logs
 from fulcrum.readmodel import store
 from fulcrum.readmodel.relations import timeline, workflow_runs
 from fulcrum.saga import identity
-from fulcrum.saga.messages import CancelRequested, IntentCreated
+from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested
 from fulcrum.settings import Settings
 from fulcrum.store import outbox
 from fulcrum.store.database import Database
 from fulcrum.store.statements import compiled
 from fulcrum.web import reconciler, waiting
 from fulcrum.web.reconciler import Reconciler
-from fulcrum.web.relations import INTAKE, cancellations, intents
+from fulcrum.web.relations import INTAKE, intents, requests
 from fulcrum.web.stream import IntakeStream
 from fulcrum.wire.codec import open_codec
 from fulcrum.wire.topic_admin import ensure_topics
@@ -49,7 +49,7 @@ LONG_AGO = datetime(2026, 3, 1, 12, tzinfo=UTC)
 async def db(settings: Settings) -> AsyncIterator[Database]:
     """The database of the module, with no intent in it."""
     opened = await Database.open(settings.postgres_dsn, size=4)
-    for table in (INTAKE.outbox, INTAKE.outbox_parked, cancellations, intents, timeline, workflow_runs):
+    for table in (INTAKE.outbox, INTAKE.outbox_parked, requests, intents, timeline, workflow_runs):
         await opened.execute(delete(table))
     yield opened
     await opened.close()
@@ -59,7 +59,8 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
 async def stream(settings: Settings) -> IntakeStream:
     """Makes intake's events."""
     return IntakeStream(
-        Topics(settings.namespace), await open_codec(settings, (IntentCreated, CancelRequested))
+        Topics(settings.namespace),
+        await open_codec(settings, (IntentCreated, CancelRequested, OperatorRequested)),
     )
 
 
@@ -183,7 +184,7 @@ async def test_late_start_ends_the_looking(db: Database, rounds: Reconciler) -> 
     assert await state(db, slow) == (1, None)
 
 
-async def test_cancellations_go_along_in_their_order(
+async def test_requests_go_along_in_their_order(
     db: Database, rounds: Reconciler, stream: IntakeStream
 ) -> None:
     """The whole stream of the workflow leaves anew: a later event alone would be a gap."""
@@ -192,24 +193,28 @@ async def test_cancellations_go_along_in_their_order(
         {
             "workflow_id": lost,
             "sequence": sequence,
-            "event_id": identity.cancel_id(lost, str(sequence), "ana", "x"),
+            "event_id": identity.request_id(lost, str(sequence)),
+            "verb": verb,
+            "step": None,
+            "result": None,
+            "seconds": None,
             "reason": "x",
             "actor": "ana",
             "correlation_id": "call",
             "requested_at": LONG_AGO,
         }
-        for sequence in (2, 3)
+        for sequence, verb in ((2, "pause"), (3, "cancel"))
     ]
     for row in reversed(asked):
-        await db.execute(insert(cancellations), row)
+        await db.execute(insert(requests), row)
     assert await rounds.round() == 1
     rows = await db.all(select(INTAKE.outbox).order_by(INTAKE.outbox.c.id))
     assert [row["headers"]["ce_type"] for row in rows] == [
         "IntentCreated",
-        "CancelRequested",
+        "OperatorRequested",
         "CancelRequested",
     ]
-    assert [row["value"] for row in rows[1:]] == [stream.cancelled(row).value for row in asked]
+    assert [row["value"] for row in rows[1:]] == [stream.requested(row).value for row in asked]
     assert [row["event_id"] for row in rows[1:]] == [row["event_id"] for row in asked]
 
 

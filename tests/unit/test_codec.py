@@ -37,6 +37,7 @@ PAID = PaymentAuthorized(
 )
 
 _SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     int: st.integers(-(2**63), 2**63 - 1),
     bytes: st.binary(max_size=20),

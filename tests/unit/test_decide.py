@@ -29,6 +29,7 @@ from fulcrum.saga.messages import (
     PaymentVoided,
     StepCommand,
     StockConfirmed,
+    StockExpired,
     StockNotConfirmed,
     StockRejected,
     StockReleased,
@@ -78,6 +79,7 @@ class Script:
             StockReleased: {"lines": (Line("sku-1", 2),)},
             StockConfirmed: {"lines": (Line("sku-1", 2),)},
             StockNotConfirmed: {"reason": "expired"},
+            StockExpired: {"lines": (Line("sku-1", 2),)},
         }
         command = self.asked
         common = {
@@ -275,7 +277,8 @@ def test_every_pair_of_status_and_event_has_a_result(
     """decide is total: no pair of status and event raises, and a final status never changes."""
     script = Script(definition)
     assert script.run is not None
-    run = replace(script.run, status=status)
+    paused_from = Status.RUNNING if status is Status.PAUSED else None
+    run = replace(script.run, status=status, paused_from=paused_from)
     if kind is IntentCreated:
         event: Event = replace(intent(definition), sequence=run.seen["intents"] + 1)
     else:
@@ -283,9 +286,11 @@ def test_every_pair_of_status_and_event_has_a_result(
     outcome = decide(run, event)
 
     assert isinstance(outcome, Decision)
-    if status.final or status is Status.NEEDS_ATTENTION:
+    if status.final:
         assert outcome.run.status == status
-        assert outcome.ignored
+        assert outcome.ignored or status is Status.TERMINATED
+    if status in (Status.PAUSED, Status.TERMINATED):
+        assert not outcome.commands
 
 
 def _answer_to(command: StepCommand, kind: type[Event]) -> Event:
@@ -309,6 +314,9 @@ def _answer_to(command: StepCommand, kind: type[Event]) -> Event:
         "deadline_at": START,
         "finished_at": START,
         "actor": "someone",
+        "verb": "terminate",
+        "result": None,
+        "seconds": None,
     }
     return kind(**{f.name: values[f.name] for f in fields(kind)})  # type: ignore[arg-type]
 

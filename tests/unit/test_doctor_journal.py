@@ -13,6 +13,7 @@ from fulcrum.doctor.in_journal import Partition, Place, Told, fold, unaccounted
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, decide
 from fulcrum.saga.messages import (
+    CancelRequested,
     DeadlinePassed,
     DecisionMade,
     Event,
@@ -80,6 +81,33 @@ def test_a_sound_journal_holds(told: Story) -> None:
 
     assert wrong == []
     assert first == told[0]
+
+
+def test_a_journal_of_an_older_release_holds(told: Story) -> None:
+    """It did not say when a run ended, nor what a person had asked for and why."""
+    journal, events = told
+    cancel = CancelRequested(
+        event_id="e0000000-0000-5000-8000-000000000004",
+        workflow_id=WORKFLOW,
+        sequence=2,
+        occurred_at=NOON + timedelta(seconds=3),
+        reason="too late",
+        actor="ana",
+    )
+    run = None
+    for event, _ in events.values():
+        outcome = decide(run, event)
+        assert isinstance(outcome, Decision)
+        run = outcome.run
+    ignored = decide(run, cancel)
+    assert isinstance(ignored, Decision)
+    made = record(ignored, cancel, CODEC.encode, topic="fulcrum.intents", partition=3, offset=3)
+    assert (made.cause.verb, made.cause.reason) == ("cancel", "too late")
+    older = replace(made, finished_at=None, cause=replace(made.cause, verb=None, reason=None))
+    journal = [*journal[:2], replace(journal[2], finished_at=None), older]
+    events = {**events, (cancel.event_id, cancel.sequence): (cancel, _place(cancel))}
+
+    assert found((journal, events)) == []
 
 
 def test_repeats_are_no_fault_and_are_left_out(told: Story) -> None:

@@ -12,10 +12,10 @@ from intents import intent_body
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Duplicate, decide
-from fulcrum.saga.messages import CancelRequested, IntentCreated
+from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested
 from fulcrum.saga.run import Status
 from fulcrum.web.reconciler import LONGEST_WAIT, wait_before
-from fulcrum.web.stream import IntakeStream, cancel_requested, intent_created
+from fulcrum.web.stream import IntakeStream, intent_created, request_event
 from fulcrum.wire.codec import offline_codec
 from fulcrum.wire.topics import Topics
 
@@ -33,6 +33,10 @@ CANCELLATION: dict[str, Any] = {
     "workflow_id": WORKFLOW,
     "sequence": 2,
     "event_id": identity.cancel_id(WORKFLOW, "k", "ana", "changed my mind"),
+    "verb": "cancel",
+    "step": None,
+    "result": None,
+    "seconds": None,
     "reason": "changed my mind",
     "actor": "ana",
     "correlation_id": "call-2",
@@ -65,7 +69,7 @@ def test_same_row_gives_the_same_bytes_and_id() -> None:
 def test_cancellation_travels_behind_the_intent_under_its_key() -> None:
     """One topic and one key: Kafka keeps their order. Each has the correlation id of its own request."""
     stream = IntakeStream(Topics("t"), offline_codec())
-    created, cancelled = stream.created(INTENT), stream.cancelled(CANCELLATION)
+    created, cancelled = stream.created(INTENT), stream.requested(CANCELLATION)
     assert (
         (cancelled.topic, cancelled.key) == (created.topic, created.key) == ("t.intents", WORKFLOW.encode())
     )
@@ -74,9 +78,18 @@ def test_cancellation_travels_behind_the_intent_under_its_key() -> None:
     assert cancelled.headers["ce_type"] == "CancelRequested"
 
 
+def test_request_says_what_its_verb_needs() -> None:
+    """Every other verb travels as one event, with its arguments, in the place of a cancellation."""
+    row = {**CANCELLATION, "verb": "skip", "step": "reserve_stock", "result": "{}", "seconds": None}
+    event = request_event(row)
+    assert isinstance(event, OperatorRequested)
+    assert (event.verb, event.step, event.result, event.seconds) == ("skip", "reserve_stock", "{}", None)
+    assert (event.sequence, event.actor, event.reason) == (2, "ana", "changed my mind")
+
+
 def test_orchestrator_takes_the_two_in_a_row_and_repeats_as_repeats() -> None:
     """The numbers are those that the saga expects: the intent starts it, the cancellation undoes it."""
-    created, cancelled = intent_created(INTENT), cancel_requested(CANCELLATION)
+    created, cancelled = intent_created(INTENT), request_event(CANCELLATION)
     assert (type(created), type(cancelled)) == (IntentCreated, CancelRequested)
     started = decide(None, created)
     assert isinstance(started, Decision)

@@ -71,10 +71,26 @@ def test_step_shows_how_late_it_is_and_when_its_hold_lapses() -> None:
 
 def test_projected_rows_have_the_documented_shape() -> None:
     """What is projected is what the API's document promises: no field less, none more."""
-    rows = project(decision())
+    operated = step(held=True, skipped_by="ana", result="{}", passed_over=True)
+    made = decision(steps=(operated,), standing=(operated.name,))
+    rows = project(replace(made, cause=replace(made.cause, actor="ana", verb="skip", reason="because")))
     assert set(rows.run["steps"][0]) == set(answers.Step.model_fields)
     assert set(rows.entry) == set(answers.Entry.model_fields)
     assert set(rows.entry["cause"]) == set(answers.Cause.model_fields)
+
+
+def test_what_no_operator_brought_about_is_left_out() -> None:
+    """A row that was projected before operators could ask for anything is still the projection."""
+    rows = project(decision())
+    operated = {"held", "skipped_by", "result", "passed_over", "left_standing"}
+    assert set(rows.run["steps"][0]) == set(answers.Step.model_fields) - operated
+    assert set(rows.entry["cause"]) == set(answers.Cause.model_fields) - {"verb", "reason"}
+
+
+def test_end_is_what_the_decision_says() -> None:
+    """An operator may end a run long after its steps; older decisions do not say when."""
+    ended = decision(4, status="terminated", finished_at=NOON + timedelta(hours=2))
+    assert project(ended).run["finished_at"] == timestamp(NOON + timedelta(hours=2))
 
 
 def test_running_workflow_is_not_finished() -> None:

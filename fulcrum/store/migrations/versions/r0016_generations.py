@@ -7,7 +7,7 @@ swap moves tables between schemas and nothing that reads them has to know.
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 
 
 def upgrade() -> None:
