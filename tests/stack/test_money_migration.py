@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import uuid4
 
 import psycopg2
+import psycopg2.errors
 import pytest
 from alembic import command
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 
 from fulcrum.store.migrate import _config, _connected, migrate
 
@@ -66,7 +66,7 @@ def test_captured_money_is_not_forgotten_on_the_way_down(empty_database: str) ->
     migrate(empty_database)
     run(empty_database, _HELD)
     run(empty_database, _CAPTURE)
-    with pytest.raises(IntegrityError, match="state_check"):
+    with pytest.raises(psycopg2.errors.CheckViolation, match="state_check"):
         downgrade(empty_database)
     with _connected(empty_database) as connection:
         kept = connection.execute(text("SELECT count(*) FROM payments.payments WHERE captured_minor = 60"))
