@@ -19,7 +19,7 @@ from commandbus import broker, depth, running, take_all
 from confluent_kafka import Consumer, Producer, TopicPartition
 from deliveries import delivery, new_workflow, receive, reserve
 from eventually import eventually_async
-from operated import act
+from operated import act, cleared
 from sqlalchemy import text
 
 from fulcrum.agents.accountant import Accountant
@@ -113,8 +113,8 @@ async def books(settings: Settings) -> AsyncIterator[Books]:
         channel = await opened.enter_async_context(broker(mine))
         db = await Database.open(mine.postgres_dsn, size=4)
         opened.push_async_callback(db.close)
-        for relation in (PUBLISHED, PARKED_MESSAGES):
-            await db.execute(relation.delete())
+        await db.execute(PUBLISHED.delete())
+        await cleared(db)
         publisher = await CommandPublisher.open(mine)
         opened.push_async_callback(publisher.close)
         found = Books(mine, db, await open_codec(mine), channel, publisher)
