@@ -86,14 +86,19 @@ class Services:
     async def watch(self) -> None:
         """Keep what ``checks`` says of Postgres up to date, for ever."""
         while True:
-            try:
-                async with asyncio.timeout(_PING_WITHIN):
-                    await self.db.ping()
-            except (Unavailable, TimeoutError):
-                self._database_answers = False
-            else:
-                self._database_answers = True
+            # Not by a timeout around it: a cancellation may be lost in the client library (before Python 3.12).
+            ping = asyncio.create_task(self._ping())
+            done, _ = await asyncio.wait({ping}, timeout=_PING_WITHIN)
+            self._database_answers = bool(done) and ping.result()
+            ping.cancel()
             await asyncio.sleep(_PING_EVERY)
+
+    async def _ping(self) -> bool:
+        try:
+            await self.db.ping()
+        except Unavailable:
+            return False
+        return True
 
     async def close(self) -> None:
         """Close every connection."""

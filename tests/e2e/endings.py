@@ -23,7 +23,8 @@ def assert_ended(item: Posted, view: View) -> None:
     assert view["status"] == story.status, shown
     assert {step["name"]: step["status"] for step in view["steps"]} == story.steps, shown
     assert [entry["version"] for entry in view["timeline"]] == list(range(1, view["version"] + 1)), shown
-    assert [entry["ignored"] for entry in view["timeline"]] == [None] * view["version"], shown
+    # On a slow machine a deadline passes while its answer is on its way; nothing is done about it then.
+    assert {entry["ignored"] for entry in view["timeline"]} <= {None, "stale_deadline"}, shown
     assert issued(view) == list(story.commands), shown
     assert view["finished_at"] is not None, shown
 

@@ -248,7 +248,7 @@ async def test_database_down_is_503_until_it_is_back(settings: Settings) -> None
         async def not_ready() -> bool:
             return (await api.get("/readyz")).status == 503
 
-        await eventually_async(not_ready, within=10)
+        await eventually_async(not_ready, within=20)
         await link.mend()
 
         async def accepted() -> bool:

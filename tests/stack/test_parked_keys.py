@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from uuid import uuid4
 
 import pytest
@@ -48,7 +48,7 @@ class Kafka:
         self.refused = set(refused)
         self.taken: list[tuple[bytes, bytes]] = []
 
-    async def send(self, rows: Sequence[OutboxRow]) -> int:
+    async def send(self, rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
         """Take the rows before the first that is refused."""
         for number, row in enumerate(rows):
             if row.value in self.refused:

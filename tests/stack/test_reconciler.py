@@ -328,7 +328,7 @@ async def test_running_intake_looks_by_itself_also_after_an_outage(db: Database,
                 async def failed() -> bool:
                     return any(line["event"] == "reconciler.failed" for line in lines)
 
-                await eventually_async(failed, within=10)
+                await eventually_async(failed, within=20)
                 await link.mend()
 
                 async def back() -> bool:
