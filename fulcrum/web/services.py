@@ -86,7 +86,7 @@ class Services:
     async def watch(self) -> None:
         """Keep what ``checks`` says of Postgres up to date, for ever."""
         while True:
-            # Not by a timeout around it: a cancellation may be lost in the client library (before Python 3.12).
+            # No timeout around it: the client library may lose a cancellation (before Python 3.12).
             ping = asyncio.create_task(self._ping())
             done, _ = await asyncio.wait({ping}, timeout=_PING_WITHIN)
             self._database_answers = bool(done) and ping.result()
