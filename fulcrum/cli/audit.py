@@ -36,7 +36,7 @@ def list_(
     target: Annotated[
         str | None, typer.Option(help="Only what was done to it: an id, a SKU, a fingerprint or OUTBOX/KEY.")
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Only from this time on, in ISO 8601 with its zone.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from this time on, ISO 8601 with its zone.")] = None,
     limit: Annotated[int, typer.Option(help="How many, 200 at most.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
     output: OutputOption = Output.TABLE,

@@ -139,9 +139,7 @@ def verify(
 
 
 @app.command("swap")
-def swap(
-    name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE
-) -> None:
+def swap(name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE) -> None:
     """Make the ready generation the one that people read; the one before is kept."""
     generations.require_known(name)
     _swap("projection.swap", swapping.swap, name, reason, actor, output)

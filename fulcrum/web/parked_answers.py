@@ -148,7 +148,7 @@ class OperationPlan(Shape):
 
 
 class Operation(Shape):
-    """What is done to a fixed set of messages or workflows. total = succeeded + failed + skipped + pending."""
+    """What is done to fixed messages or workflows. total = succeeded + failed + skipped + pending."""
 
     id: str
     kind: str
