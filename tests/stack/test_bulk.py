@@ -141,7 +141,10 @@ async def test_refusal_is_a_failure_with_its_reason(api: Api, db: Database) -> N
     async with deciding(db):
         done = await ended(api, seen.body["id"])
     assert (done["succeeded"], done["failed"]) == (0, 2)
-    assert [item["outcome"] for item in await items(api, done["id"])] == ["not_waiting", "not_waiting"]
+    assert [item["outcome"] for item in await items(api, done["id"])] == [
+        "step_not_awaited",
+        "step_not_awaited",
+    ]
 
 
 async def test_what_ended_meanwhile_is_skipped(api: Api, db: Database) -> None:
