@@ -12,9 +12,10 @@ from fulcrum.store import migrate as migrating
 
 REVISION = "0019"
 PARKED = """
-    INSERT INTO ops.parked_messages (id, parked_at, service, message_id, type, queue, reason, error_class, error,
-        fingerprint, attempts, headers, body)
-    VALUES (%(parked)s, now(), 'inventory', 'm', 'ReserveStock', 'q', 'corrupt', 'E', 'e', 'f', 1, '{}', '')"""
+    INSERT INTO ops.parked_messages (id, parked_at, service, message_id, type, queue, reason, error_class,
+        error, fingerprint, attempts, headers, body)
+    VALUES (%(parked)s, now(), 'inventory', 'm', 'ReserveStock', 'q', 'corrupt', 'E',
+        'e', 'f', 1, '{}', '')"""
 OPERATION = """
     INSERT INTO ops.operations (id, fingerprint, kind, state, actor, reason, selection, arguments, canary,
         matched, excluded, total, pending, history)
