@@ -20,7 +20,7 @@ _LONGEST = int(LONGEST_EXTENSION.total_seconds())
 _STATUSES = [str(status) for status in Status]
 _DEFINITIONS = sorted(DEFINITIONS)
 #: Which arguments a verb takes; one that is not here takes none.
-_TAKES: Mapping[str, tuple[str, ...]] = {
+TAKES: Mapping[str, tuple[str, ...]] = {
     Verb.RETRY: ("step",),
     Verb.SKIP: ("step", "result"),
     Verb.COMPENSATE: ("step",),
@@ -79,7 +79,7 @@ class VerbArguments(Body):
 
 def refuse_arguments(verb: str | None, arguments: VerbArguments) -> None:
     """Raise the fault of an argument that ``verb`` does not take, or lacks. None, no verb, takes none."""
-    takes = _TAKES.get(verb or "", ())
+    takes = TAKES.get(verb or "", ())
     for name, value in arguments.model_dump(exclude_none=True).items():
         if name not in takes:
             told = "leave it out: this kind takes " + (", ".join(takes) or "no arguments")
