@@ -184,7 +184,7 @@ class Runner:
         asks = verb_of(operation["kind"]) is not None
         begin, look_every = (asked.begin, _DECIDES_IN) if asks else (moves.begin, _OBSERVE_EVERY)
         pace = Pace(operation["rate"], self._clock)
-        looked, tries = self._clock(), 0
+        looked, tries, waits = self._clock(), 0, 0
         unsure: deque[Work] | None = None
         while not stop.is_set():
             try:
@@ -206,8 +206,10 @@ class Runner:
                 if step is Next.OVER:
                     await self._observe(chosen, epoch, asks=asks)
                     return
+                waits = waits + 1 if step is Next.WAIT else 0
                 if step is Next.WAIT:
-                    await self._wait(look_every)
+                    # Seldom, when nobody seems to decide.
+                    await self._wait(min(waits * look_every, _OBSERVE_EVERY))
                 elif isinstance(step, Work):
                     if unsure is not None:
                         unsure.append(step)
