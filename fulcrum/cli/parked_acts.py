@@ -24,7 +24,7 @@ from fulcrum.cli.client import (
     show_json,
     show_line,
 )
-from fulcrum.cli.operation import follow, show_operation, told
+from fulcrum.cli.following import follow, show_operation, told
 from fulcrum.errors import Rejected
 
 OneOrNone = Annotated[str | None, typer.Argument(help="One message; without it, those that options select.")]

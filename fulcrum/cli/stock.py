@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 from uuid import uuid4
 
@@ -38,12 +39,15 @@ def receive(
     idempotency_key: Annotated[
         str | None, typer.Option(help="Repeating a key adds nothing; without one a new one is made.")
     ] = None,
+    actor: Annotated[
+        str | None, typer.Option(help="Who says so; the user of this terminal if not given.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Add goods that arrived."""
     key = idempotency_key or str(uuid4())
     body = {"quantity": quantity, "reference": reference}
-    reply = Client().post(f"/v1/stock/{segment(sku)}/receipts", body, key)
+    reply = Client().post(f"/v1/stock/{segment(sku)}/receipts", body, key, actor or getpass.getuser())
     if idempotency_key is None:
         note(f"idempotency key {key}")
     if output is Output.TABLE:

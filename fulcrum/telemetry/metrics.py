@@ -73,7 +73,9 @@ reservations_expired = Counter(
     "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
 )
 operation_items = Counter(
-    "fulcrum_operation_items", "Messages of operations by what became of them.", ("state",)
+    "fulcrum_operations_items",
+    "Messages and workflows of operations by what became of them: succeeded, failed or skipped.",
+    ("kind", "outcome"),
 )
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 commands_open = Gauge(

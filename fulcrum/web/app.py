@@ -20,6 +20,7 @@ from fulcrum.settings import Settings
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.store.relay import Relay
 from fulcrum.telemetry.health import add_health_routes
+from fulcrum.web.bulk import asker
 from fulcrum.web.middleware import explain, observe
 from fulcrum.web.openapi import document
 from fulcrum.web.operation import BODY_MOST, JSON
@@ -142,7 +143,7 @@ async def _reconciling(settings: Settings, services: Services) -> AsyncIterator[
 async def _operating(settings: Settings, services: Services) -> AsyncIterator[None]:
     """Keep what Kafka's readers refuse, carry operations out, delete old bodies; finish what is in hand."""
     sender = Sender(services.db, settings, services.publisher)
-    runner = Runner(services.db, settings, sender, services.editor)
+    runner = Runner(services.db, settings, sender, services.editor, asker(services))
     services.wake = runner.wake
     parts = (
         runner,

@@ -16,18 +16,23 @@ import schemathesis
 from decisions import history
 from intake import intake_process
 from intents import intent_body
+from pydantic import ValidationError
 from schemathesis import Case
 from sqlalchemy import text
 
 from fulcrum.operations import store as operations
+from fulcrum.operations.kinds import WORKFLOW_KINDS, verb_of
 from fulcrum.operations.requests import Request
 from fulcrum.readmodel import store
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
+from fulcrum.web.bodies import Body
 from fulcrum.web.openapi import document
+from fulcrum.web.parked_bodies import SelectionBody
 from fulcrum.web.problem import KINDS
 from fulcrum.web.routes import ROUTES
+from fulcrum.web.workflow_bodies import TAKES, VerbArguments, WorkflowSelection
 
 schema = schemathesis.openapi.from_dict(document(ROUTES))
 
@@ -36,7 +41,7 @@ EXAMPLES = 50
 
 
 def spell_out(case: Case) -> None:
-    """Make good input keep the four rules that JSON Schema has no words for."""
+    """Make good input keep the rules that JSON Schema has no words for."""
     if isinstance(case.query, dict):
         # A cursor cannot be made up, only handed out.
         cursor = case.query.get("cursor")
@@ -45,12 +50,42 @@ def spell_out(case: Case) -> None:
     if isinstance(case.body, dict):
         case.body = _as_integers(case.body)
         # A patch has no NUL at any depth; it would be one in the text that Postgres keeps.
+        if "kind" in case.body and "selection" in case.body:
+            _fit(case.body)
         if "patch" in case.body:
             case.body["patch"] = json.loads(json.dumps(case.body["patch"]).replace("\\u0000", "\\u0001"))
         # One line a SKU.
         lines = case.body.get("lines")
         if isinstance(lines, list) and all(isinstance(line, dict) for line in lines):
             case.body["lines"] = list({json.dumps(line.get("sku")): line for line in lines}.values())
+
+
+def _fit(body: dict[str, Any]) -> None:
+    """The kind of an operation says which selection and which arguments it has."""
+    if not isinstance(body["kind"], str) or not _good(VerbArguments, body.get("arguments", {})):
+        return
+    of_workflows, of_messages = (
+        _good(each, body["selection"]) for each in (WorkflowSelection, SelectionBody)
+    )
+    if body["kind"] in WORKFLOW_KINDS and of_messages and not of_workflows:
+        body["kind"] = "replay"
+    elif body["kind"] in ("replay", "discard", "restore") and of_workflows and not of_messages:
+        body["kind"] = "workflow.pause"
+    verb = verb_of(body["kind"])
+    if verb is not None and of_workflows and not any(body["selection"].values()):
+        body["selection"]["status"] = "paused"
+    takes = TAKES.get(verb or "", ())
+    body["arguments"] = {name: part for name, part in body.get("arguments", {}).items() if name in takes}
+    if verb == "extend" and body["arguments"].get("seconds") is None:
+        body["arguments"]["seconds"] = 60
+
+
+def _good(model: type[Body], value: object) -> bool:
+    try:
+        model.model_validate_json(json.dumps(value))
+    except ValidationError:
+        return False
+    return True
 
 
 def _as_integers(value: Any) -> Any:
@@ -118,6 +153,7 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
         ("/v1/parked/{parked_id}", {"parked_id": parked_id}),
         ("/v1/parked-groups", {}),
         ("/v1/operations", {}),
+        ("/v1/audit", {}),
         ("/v1/operations/{operation_id}", {"operation_id": operation}),
         ("/v1/operations/{operation_id}/items", {"operation_id": operation}),
         *(("/problems/{code}", {"code": code}) for code in KINDS),
