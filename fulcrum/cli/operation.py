@@ -20,10 +20,10 @@ from fulcrum.cli.client import (
     show_line,
     show_rows,
 )
+from fulcrum.cli.exits import Exit
 
 app = typer.Typer(no_args_is_help=True)
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
 _LOOK_EVERY = 0.3
 _MOVING = ("pending", "running")
 _COLUMNS = {
@@ -93,7 +93,7 @@ def show(
 def watch(operation_id: OperationId, timeout: Timeout = 300.0, output: OutputOption = Output.TABLE) -> None:
     """Print the counts as they move, until the operation ends or needs a person.
 
-    Exit code 1 when something failed, or when it did not come to its end.
+    Exit code 6 when some messages failed, 1 when all did or it did not come to its end.
     """
     follow(Client(), operation_id, timeout, output)
 
@@ -148,14 +148,15 @@ def follow(client: Client, operation_id: str, timeout: float, output: Output) ->
                 break
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if output is Output.JSON:
         show_json(operation)
     if operation["state"] in _MOVING:
         note(f"still {operation['state']} after {timeout:g} s; it goes on by itself")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        raise typer.Exit(Exit.TIMED_OUT)
     if operation["state"] != "done" or operation["failed"]:
-        raise typer.Exit(EXIT_FAILED)
+        some = operation["state"] == "done" and operation["succeeded"]
+        raise typer.Exit(Exit.PARTIAL if some else Exit.FAILED)
 
 
 def told(operation: Mapping[str, Any]) -> str:

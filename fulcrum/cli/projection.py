@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.rebuild_progress import stoppable, telling
 from fulcrum.errors import Rejected
 from fulcrum.readmodel import control, generations
@@ -22,7 +23,6 @@ from fulcrum.store.plain import connected
 
 app = typer.Typer(no_args_is_help=True)
 
-_DIFFERENT = 1
 _COLUMNS = {
     "generation": "generation",
     "status": "status",
@@ -93,7 +93,7 @@ def verify(
     most: Annotated[int, typer.Option(min=1, max=10_000, help="How many differing rows are named.")] = 20,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Compare the new generation with the live one at the same offsets; exit code 1 when they differ."""
+    """Compare the new generation with the live one at the same offsets; exit code 10 when they differ."""
     generations.require_known(name)
     found = verifying.verify(load_settings(), sample, most)
     if output is Output.TABLE:
@@ -111,7 +111,7 @@ def verify(
         (show_json if output is Output.JSON else show_line)({"same": found.same, **asdict(found)})
     if not found.same:
         note(f"generation {found.generation} differs from the live one")
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("swap")

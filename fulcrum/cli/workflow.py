@@ -25,13 +25,13 @@ from fulcrum.cli.client import (
     show_line,
     show_rows,
 )
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.printing import show_entries, show_head, show_parts, state_of
 from fulcrum.errors import Rejected
 from fulcrum.readmodel.projection import FINAL
 
 app = typer.Typer(no_args_is_help=True)
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
 _LOOK_EVERY = 0.3
 _WATCHED = 50
 _COLUMNS = {
@@ -138,7 +138,7 @@ def watch(
             seen = {row["workflow_id"]: row["version"] for row in page["items"]}
             time.sleep(every)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 verbs.add_to(app)
@@ -177,9 +177,9 @@ def _follow(client: Client, workflow_id: str, timeout: float, output: Output) ->
         show_json(workflow)
     if workflow["status"] not in FINAL:
         note(f"still {workflow['status']} after {timeout:g} s")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        raise typer.Exit(Exit.TIMED_OUT)
     if workflow["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[dict[str, Any]]:
@@ -192,4 +192,4 @@ def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[d
                 return
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None

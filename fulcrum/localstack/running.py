@@ -110,6 +110,7 @@ def running(
                     **mine,
                     "FULCRUM_API": roles["intake"].url,
                     "FULCRUM_PSP_URL": roles["psp-simulator"].url,
+                    "FULCRUM_ROLES": ",".join(f"{name}={role.url}" for name, role in roles.items()),
                 },
                 supervisor,
             )
