@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from fulcrum.cli import schema_versions
 from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
 from fulcrum.cli.exits import Exit
 from fulcrum.settings import Settings, load_settings
@@ -19,6 +20,7 @@ from fulcrum.wire.registry import Registry, check_registered, check_rules
 from fulcrum.wire.schemas import MESSAGE_TYPES, fullname, schema, schema_text, schemas_dir, subject
 
 app = typer.Typer(no_args_is_help=True)
+schema_versions.add_to(app)
 
 _COLUMNS = {
     "message": "message",

@@ -49,8 +49,10 @@ def drifts(connection: Connection, skus: Collection[str] = ()) -> tuple[int, lis
             stock, counted = row[figure], row[f"ledger_{figure}"]
             if stock is None or counted is None or stock != counted:
                 found.append(Drift(row["sku"], figure, "ledger", stock, _whole(counted)))
-    for row in connection.execute(_against_reservations(skus)).mappings():
-        found.append(Drift(row["sku"], "reserved", "reservations", row["reserved"], _whole(row["quantity"])))
+    found += (
+        Drift(row["sku"], "reserved", "reservations", row["reserved"], _whole(row["quantity"]))
+        for row in connection.execute(_against_reservations(skus)).mappings()
+    )
     return int(looked_at.scalar_one()), found
 
 
