@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
 import typer
-from typer.completion import get_completion_script
+from typer.completion import completion_init, get_completion_script
 
-_VARIABLE = "_FULCRUM_COMPLETE"
-#: What the shell sets when it asks how a line may go on: the words so far.
-WORDS = "_TYPER_COMPLETE_ARGS"
+#: Set by a shell that asks how a line may go on. The words so far are in one of the others.
+VARIABLE = "_FULCRUM_COMPLETE"
+_WORDS = ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")
 
 
 class Shell(StrEnum):
@@ -29,4 +30,12 @@ def completion(
     bash: eval "$(fulcrum completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, after compinit.
     fish: fulcrum completion fish > ~/.config/fish/completions/fulcrum.fish
     """
-    typer.echo(get_completion_script(prog_name="fulcrum", complete_var=_VARIABLE, shell=shell.value))
+    typer.echo(get_completion_script(prog_name="fulcrum", complete_var=VARIABLE, shell=shell.value))
+
+
+def words_to_complete(environment: Mapping[str, str]) -> list[str] | None:
+    """The line so far, the program first, when a shell asks; None when a person gave a command."""
+    if VARIABLE not in environment:
+        return None
+    completion_init()
+    return next((environment[name].split() for name in _WORDS if name in environment), [])

@@ -11,7 +11,7 @@ import typer
 
 import fulcrum
 from fulcrum.cli import exits
-from fulcrum.cli.completion import WORDS
+from fulcrum.cli.completion import VARIABLE, words_to_complete
 from fulcrum.cli.roles import CONCURRENCY, ROLES, run_role
 from fulcrum.errors import FulcrumError
 from fulcrum.settings import load_settings
@@ -130,11 +130,10 @@ def whole() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; an expected error prints one line and sets the exit code."""
-    # A shell that asks for completions gives the words in a variable.
-    words = os.environ[WORDS].split() if WORDS in os.environ else sys.argv
+    words = words_to_complete(os.environ) or sys.argv
     _load(words[1] if len(words) > 1 else "")
     try:
-        app()
+        app(prog_name="fulcrum", complete_var=VARIABLE)
     except FulcrumError as error:
         print(f"fulcrum: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(exits.of_error(error))
