@@ -79,9 +79,16 @@ def abort(name: Name, output: OutputOption = Output.TABLE) -> None:
 
 @app.command("status")
 def status(name: Name, output: OutputOption = Output.TABLE) -> None:
-    """Show every generation: its state, what it has folded, and how many decisions it has not read."""
+    """Show every generation: its state, what it has folded, and how many decisions it has not read.
+
+    Exit code 10 when one has failed.
+    """
     generations.require_known(name)
-    show_rows(_generations(load_settings()), _COLUMNS, output)
+    rows = _generations(load_settings())
+    show_rows(rows, _COLUMNS, output)
+    if failed := [str(row["generation"]) for row in rows if row["status"] == "failed"]:
+        note(f"failed: generation {', '.join(failed)}")
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("verify")
