@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -129,11 +132,24 @@ def whole() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; an expected error prints one line and sets the exit code."""
+    """Run the command line; an expected error prints one line and sets the exit code.
+
+    With -o json or ndjson that line is JSON too, so that a program need not read prose.
+    """
     words = words_to_complete(os.environ) or sys.argv
     _load(words[1] if len(words) > 1 else "")
     try:
         app(prog_name="fulcrum", complete_var=VARIABLE)
     except FulcrumError as error:
-        print(f"fulcrum: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(exits.of_error(error))
+        code = exits.of_error(error)
+        told = {"error": type(error).__name__, "detail": str(error), "exit_code": int(code)}
+        line = json.dumps(told, ensure_ascii=False) if _for_program(sys.argv) else f"fulcrum: {error}"
+        print(line, file=sys.stderr)  # noqa: T201
+        sys.exit(code)
+
+
+def _for_program(words: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON."""
+    given = " ".join(words).replace("=", " ").split()
+    follows = any(name in ("-o", "--output") and form in ("json", "ndjson") for name, form in pairwise(given))
+    return follows or bool({"-ojson", "-ondjson"} & {*given})

@@ -102,7 +102,7 @@ def test_command_ends_with_one_when_generations_differ(
     rows(settings, f"DELETE FROM {schema}.workflow_runs WHERE workflow_id = %s", [workflow_ids[0]])
     wrong = started(settings, "verify", "workflows")
     output, said = wrong.communicate(timeout=WITHIN)
-    assert wrong.returncode == 1, said
+    assert wrong.returncode == 10, said
     assert workflow_ids[0] in output
     assert "missing" in output
 

@@ -160,6 +160,23 @@ def test_each_class_of_error_has_its_exit_code(
     assert error is KeyboardInterrupt or "away [red]x[/red]" in told.err
 
 
+@pytest.mark.parametrize("form", [["-o", "json"], ["--output=ndjson"], ["-ojson"]])
+def test_error_is_json_for_a_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    """Whoever asked for JSON gets the error as one line of it, on stderr."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise NotFound('no "w"\nat all')
+
+    monkeypatch.setattr(Client, "get", fail)
+    monkeypatch.setattr(sys, "argv", ["fulcrum", "wf", "show", "w", *form])
+    with pytest.raises(SystemExit):
+        main.main()
+    told = json.loads(capsys.readouterr().err)
+    assert told == {"error": "NotFound", "detail": 'no "w"\nat all', "exit_code": 3}
+
+
 def test_wrong_usage_is_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that does not exist."""
     monkeypatch.setattr(sys, "argv", ["fulcrum", "wf", "list", "--no-such-option"])
