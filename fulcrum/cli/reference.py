@@ -18,7 +18,7 @@ Made by `fulcrum reference > docs/reference/cli.md`; a test compares. `fulcrum C
   themselves (`health`, `doctor`, `lag`, `queue`, `events`, `projection`, `stock check`) take their addresses
   from the settings.
 * Output is for people unless `-o json` (one document) or `-o ndjson` (a line each) is given. Data goes to
-  standard output, everything else to standard error; an error is a line of JSON there when JSON was asked for.
+  standard output, everything else to standard error, where an error is a line of JSON if JSON was asked for.
   No colour where the output is no terminal, or with `NO_COLOR` set.
 * Nothing is asked where no terminal is.
 """
