@@ -43,10 +43,10 @@ def page() -> str:
 
 def leaves(root: Any, name: str = "fulcrum") -> Iterator[tuple[str, Any]]:
     """Every command that does something, with its full name, by name; groups are gone through."""
-    inner = getattr(root, "commands", None)
-    if inner is None or getattr(root, "invoke_without_command", False):
+    inner: dict[str, Any] = getattr(root, "commands", {})
+    if not inner or root.invoke_without_command:
         yield name, root
-    for word in sorted(inner or ()):
+    for word in sorted(inner):
         yield from leaves(inner[word], f"{name} {word}")
 
 

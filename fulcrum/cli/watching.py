@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,8 @@ def watch(
 
 def _one(client: Client, workflow_id: str, after: int, timeout: float | None, output: Output) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
-    entries, status = [], None
+    entries: list[Any] = []
+    status: str | None = None
     for heard in follow(client, workflow_id, after, deadline, note):
         if heard.event == "finished":
             status = heard.data["status"]
@@ -62,7 +63,7 @@ def _one(client: Client, workflow_id: str, after: int, timeout: float | None, ou
         # It had ended before, or it has not: the stream of the first is empty, that of the second cut off.
         status = client.get(f"/v1/workflows/{workflow_id}")["status"]
     if status not in FINAL:
-        note(f"still {status} after {timeout:g} s")
+        note(f"still {status}: go on with --after and the version of the last line")
         raise typer.Exit(Exit.TIMED_OUT)
     note(f"{workflow_id} {status}")
     if status != "completed":

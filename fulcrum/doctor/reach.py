@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -96,7 +97,7 @@ def _servers(settings: Settings) -> dict[str, tuple[str, Callable[[], str]]]:
         settings.registry_url,
     )
     return {
-        name: (address, lambda ask=ask: ask(settings))  # type: ignore[misc]
+        name: (address, partial(ask, settings))
         for name, address, ask in zip(SERVERS, addresses, asks, strict=True)
     }
 
