@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fulcrum.cli.client import Client, Output, OutputOption, clock, note, show_json, show_line
+from fulcrum.cli.client import Client, Output, OutputOption, clock, note, segment, show_json, show_line
 from fulcrum.cli.event_stream import follow
 from fulcrum.cli.exits import Exit
 from fulcrum.cli.printing import show_entry, show_parts, state_of
@@ -61,7 +61,7 @@ def _one(client: Client, workflow_id: str, after: int, timeout: float | None, ou
         show_json(entries)
     if status is None:
         # It had ended before, or it has not: the stream of the first is empty, that of the second cut off.
-        status = client.get(f"/v1/workflows/{workflow_id}")["status"]
+        status = client.get(f"/v1/workflows/{segment(workflow_id)}")["status"]
     if status not in FINAL:
         note(f"still {status}: go on with --after and the version of the last line")
         raise typer.Exit(Exit.TIMED_OUT)

@@ -105,6 +105,20 @@ def test_only_one_place_asks_a_person() -> None:
     assert asking == {"consent.py"}
 
 
+def test_exit_codes_are_names() -> None:
+    """A number would say nothing, and might say something else than the list."""
+    numbers = [
+        f"{path.name}:{node.lineno}"
+        for path in TREE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "Exit"
+        and any(isinstance(given, ast.Constant) for given in node.args)
+    ]
+    assert numbers == []
+
+
 def test_program_is_not_asked_and_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal a wipe needs --yes: exit code 2, and nothing is removed."""
     wiped: list[bool] = []
