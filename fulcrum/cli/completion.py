@@ -7,7 +7,10 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from typer.completion import completion_init, get_completion_script
+
+# Typer shows both only through options that write to the files of the user's shell.
+from typer._completion_classes import completion_init
+from typer._completion_shared import get_completion_script
 
 #: Set by a shell that asks how a line may go on. The words so far are in one of the others.
 VARIABLE = "_FULCRUM_COMPLETE"
