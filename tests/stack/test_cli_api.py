@@ -266,10 +266,10 @@ def test_watch_of_what_is_not_there_is_told(run: Run) -> None:
 
 def test_api_answers_as_it_came_and_ends_by_its_status(run: Run, settings: Settings) -> None:
     """Pages are put together; a problem goes to stderr, with the code of its class."""
-    apply(settings, [decision(1, workflow_id=str(uuid4()), status="compensating") for _ in range(3)])
+    apply(settings, [decision(1, workflow_id=str(uuid4()), status="terminated") for _ in range(3)])
     app = typer.Typer()
     app.command()(api.api)
-    narrowed = ("-f", "status=compensating", "-f", "limit=1")
+    narrowed = ("-f", "status=terminated", "-f", "limit=1")
     first = json.loads(run(app, "GET", "/v1/workflows", *narrowed).stdout)
     assert (len(first["items"]), bool(first["next_cursor"])) == (1, True)
     pages = run(app, "GET", "/v1/workflows", *narrowed, "--paginate", "-o", "ndjson")
