@@ -13,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 from fulcrum.localstack import running
@@ -74,13 +75,13 @@ def system(
                 if own is not None:
                     own.keep = bool(result["violations"])
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     tell(result, console)
     if json_output:
         show_json(result)
     if reasons := failed(result):
         typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 @contextmanager

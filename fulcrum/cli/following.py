@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from fulcrum.cli.client import Client, Output, note, segment, show_fields, show_json, show_line
+from fulcrum.cli.exits import Exit
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
 _LOOK_EVERY = 0.3
 _MOVING = ("pending", "running")
 
@@ -32,14 +32,15 @@ def follow(client: Client, operation_id: str, timeout: float, output: Output) ->
                 break
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if output is Output.JSON:
         show_json(operation)
     if operation["state"] in _MOVING:
         note(f"still {operation['state']} after {timeout:g} s; it goes on by itself")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        raise typer.Exit(Exit.TIMED_OUT)
     if operation["state"] != "done" or operation["failed"]:
-        raise typer.Exit(EXIT_FAILED)
+        some = operation["state"] == "done" and operation["succeeded"]
+        raise typer.Exit(Exit.PARTIAL if some else Exit.FAILED)
 
 
 def told(operation: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from uuid import uuid4
 import typer
 
 from fulcrum.cli.client import Client, Output, OutputOption, note, show_fields, show_json, show_line
+from fulcrum.cli.consent import agreed
 from fulcrum.cli.following import follow, show_operation, told
 from fulcrum.errors import Rejected
 from fulcrum.operations.kinds import WORKFLOW_KINDS
@@ -112,10 +112,8 @@ def _seconds(age: str) -> int:
 
 
 def _confirm(kind: str, plan: Mapping[str, Any]) -> None:
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("nobody can be asked here: look with --dry-run, then give --yes")
     left_out = ", ".join(f"{number} {why}" for why, number in plan["excluded"].items()) or "none"
-    typer.confirm(f"{kind}: {plan['total']} workflows (left out: {left_out})?", abort=True, err=True)
+    agreed(f"{kind}: {plan['total']} workflows (left out: {left_out})?")
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def show(
 def watch(operation_id: OperationId, timeout: Timeout = 300.0, output: OutputOption = Output.TABLE) -> None:
     """Print the counts as they move, until the operation ends or needs a person.
 
-    Exit code 1 when something failed, or when it did not come to its end.
+    Exit code 6 when some messages failed, 1 when all did or it did not come to its end.
     """
     follow(Client(), operation_id, timeout, output)
 

@@ -11,6 +11,7 @@ import typer
 
 from fulcrum.cli.audited import audited
 from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.rebuild_progress import stoppable, telling
 from fulcrum.errors import Rejected
 from fulcrum.readmodel import control, generations
@@ -24,7 +25,6 @@ from fulcrum.store.plain import connected
 
 app = typer.Typer(no_args_is_help=True)
 
-_DIFFERENT = 1
 _COLUMNS = {
     "generation": "generation",
     "status": "status",
@@ -103,9 +103,16 @@ def abort(
 
 @app.command("status")
 def status(name: Name, output: OutputOption = Output.TABLE) -> None:
-    """Show every generation: its state, what it has folded, and how many decisions it has not read."""
+    """Show every generation: its state, what it has folded, and how many decisions it has not read.
+
+    Exit code 10 when one has failed.
+    """
     generations.require_known(name)
-    show_rows(_generations(load_settings()), _COLUMNS, output)
+    rows = _generations(load_settings())
+    show_rows(rows, _COLUMNS, output)
+    if failed := [str(row["generation"]) for row in rows if row["status"] == "failed"]:
+        note(f"failed: generation {', '.join(failed)}")
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("verify")
@@ -117,7 +124,7 @@ def verify(
     most: Annotated[int, typer.Option(min=1, max=10_000, help="How many differing rows are named.")] = 20,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Compare the new generation with the live one at the same offsets; exit code 1 when they differ."""
+    """Compare the new generation with the live one at the same offsets; exit code 10 when they differ."""
     generations.require_known(name)
     found = verifying.verify(load_settings(), sample, most)
     if output is Output.TABLE:
@@ -135,7 +142,7 @@ def verify(
         (show_json if output is Output.JSON else show_line)({"same": found.same, **asdict(found)})
     if not found.same:
         note(f"generation {found.generation} differs from the live one")
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("swap")

@@ -12,28 +12,26 @@ from uuid import uuid4
 
 import typer
 
-from fulcrum.cli import verbs
+from fulcrum.cli import verbs, watching
 from fulcrum.cli.attempts import together
 from fulcrum.cli.client import (
     Client,
     Output,
     OutputOption,
-    clock,
     note,
     segment,
     show_json,
     show_line,
     show_rows,
 )
-from fulcrum.cli.printing import show_entries, show_head, show_parts, state_of
+from fulcrum.cli.exits import Exit
+from fulcrum.cli.printing import show_entries, show_head
 from fulcrum.errors import Rejected
 from fulcrum.readmodel.projection import FINAL
 
 app = typer.Typer(no_args_is_help=True)
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
 _LOOK_EVERY = 0.3
-_WATCHED = 50
 _COLUMNS = {
     "workflow_id": "workflow",
     "status": "status",
@@ -115,32 +113,7 @@ def start(
         show_line(reply.body)
 
 
-@app.command("watch")
-def watch(
-    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Print each of the newest workflows as it moves, until interrupted."""
-    client = Client()
-    seen: dict[str, int] = {}
-    try:
-        while True:
-            page = client.get("/v1/workflows", status=status, limit=_WATCHED)
-            moved = [row for row in page["items"] if seen.get(row["workflow_id"]) != row["version"]]
-            for row in reversed(moved):
-                if output is Output.TABLE:
-                    show_parts(
-                        clock(row["updated_at"]), row["workflow_id"], state_of(row), row["reason"] or ""
-                    )
-                else:
-                    show_line(row)
-            seen = {row["workflow_id"]: row["version"] for row in page["items"]}
-            time.sleep(every)
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
+app.command("watch")(watching.watch)
 verbs.add_to(app)
 
 
@@ -177,9 +150,9 @@ def _follow(client: Client, workflow_id: str, timeout: float, output: Output) ->
         show_json(workflow)
     if workflow["status"] not in FINAL:
         note(f"still {workflow['status']} after {timeout:g} s")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        raise typer.Exit(Exit.TIMED_OUT)
     if workflow["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[dict[str, Any]]:
@@ -192,4 +165,4 @@ def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[d
                 return
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
