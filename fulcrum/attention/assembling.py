@@ -115,7 +115,9 @@ def _retry_due(attempts: Sequence[Row], waiting: Awaited | None) -> datetime | N
 def _answered_at(run: Row, known: Details, last: Mapping[str, Row]) -> datetime | None:
     """When the awaited command was finished: the inbox tells when it was claimed, attempts may be later."""
     command_id = awaited_command(run)
-    received = known.answered.get(command_id) if command_id is not None else None
+    if command_id is None:
+        return None
+    received = known.answered.get(command_id)
     if received is None or command_id not in last:
         return received
     tried: datetime = last[command_id]["started_at"]

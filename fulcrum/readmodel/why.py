@@ -85,7 +85,7 @@ def _told(facts: Facts) -> Why:
 
 
 def _accepted(facts: Facts) -> Why:
-    parts = ["accepted; waiting for its first decision", *_parked(facts, facts.parked)]
+    parts = ["accepted; waiting for its first decision", *_parked(facts.parked)]
     next_ = "the orchestrator reads IntentCreated" if not facts.parked else "a person replays the message"
     since = moment(facts.run["started_at"])
     return Why(sentence="; ".join(parts), waits_for="first decision", since=since, next=next_)
@@ -113,7 +113,7 @@ def _finished(facts: Facts, waiting: Awaited | None) -> Why:
     status = facts.run["status"]
     if waiting is not None:  # an effect that came after the end
         told = _waiting(facts, waiting)
-        return replace(told, sentence=f"{status}; a late effect is {told.sentence}")
+        return replace(told, sentence=f"{status}; a late effect: {told.sentence}")
     standing = [step["name"] for step in facts.run["steps"] if step.get("left_standing")]
     stands = [f"{', '.join(standing)} may stand"] if standing else []
     return Why(
@@ -128,7 +128,7 @@ def _nothing_awaited(facts: Facts) -> Why:
     if facts.run["status"] == Status.NEEDS_ATTENTION and passed_over:
         sentence = f"{', '.join(passed_over)} was passed over and may stand; a person must settle it"
     return Why(
-        sentence=sentence,
+        sentence="; ".join([sentence, *_parked(facts.parked)]),
         waits_for="a person",
         since=_since_status(facts, _entered(facts)),
         next="a person compensates or terminates it",
@@ -139,7 +139,7 @@ def _given_up(facts: Facts, waiting: Awaited) -> Why:
     undo, last = waiting.commands[0], _last_attempt(facts, waiting)
     parts = [
         f"{undo} was not answered within {waiting.state['late']} deadlines",
-        *_parked(facts, _mine(facts.parked, waiting)),
+        *_parked(_mine(facts.parked, waiting)),
         *_error(last),
         f"only {waiting.event} or a person moves it",
     ]
@@ -159,7 +159,7 @@ def _waiting(facts: Facts, waiting: Awaited) -> Why:
     retry_due = moment(last["next_due"]) if last is not None and not parked else None
     deadline = moment(waiting.state["deadline_at"])
     undoing = f"undoing {waiting.row.name}: " if waiting.undoing else ""
-    parts = [f"{undoing}waiting on {waiting.event}", *_parked(facts, parked)]
+    parts = [f"{undoing}waiting on {waiting.event}", *_parked(parked)]
     happens: list[tuple[datetime, str]] = []
     if last is not None and retry_due is not None:
         number = f"attempt {last['attempt'] + 1}"
@@ -222,7 +222,7 @@ def _last_attempt(facts: Facts, waiting: Awaited) -> _Row | None:
     return mine[-1] if mine and mine[-1]["outcome"] != "succeeded" else None
 
 
-def _parked(facts: Facts, rows: Sequence[_Row]) -> Iterator[str]:
+def _parked(rows: Sequence[_Row]) -> Iterator[str]:
     for row in rows[:1]:
         yield f"{row['type']} is parked ({row['reason']}): {_short(row['error'] or row['error_class'])}"
 
