@@ -7,7 +7,6 @@ is ready to be swapped in, and is then compared with what was recorded.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from uuid import UUID, uuid5
 import psycopg2
 from confluent_kafka import Producer
 
+from bench.cost import look, spent
 from fulcrum.readmodel import rebuild
 from fulcrum.readmodel.folding import Reader
 from fulcrum.readmodel.generations import Generation
@@ -33,10 +33,15 @@ _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 _WITHIN = 60.0
 
 
-def measure(settings: Settings, events: int) -> dict[str, Any]:
-    """Record ``events`` decisions, rebuild from them, and look whether all of them are there."""
+def measure(settings: Settings, events: int, pids: Mapping[str, int]) -> dict[str, Any]:
+    """Record ``events`` decisions, rebuild from them, and look whether all of them are there.
+
+    ``pids`` are the servers whose CPU time is told beside that of the rebuild (``bench``).
+    """
     recorded = record(settings, events)
-    seconds, cpu, generation = timed(settings)
+    before = look(pids)
+    seconds, generation = timed(settings)
+    costs = spent(before, look(pids))
     return {
         "events": recorded["events"],
         "workflows": recorded["workflows"],
@@ -44,7 +49,9 @@ def measure(settings: Settings, events: int) -> dict[str, Any]:
         "recorded_s": round(recorded["seconds"], 2),
         "rebuild_s": round(seconds, 3),
         "events_per_s": round(recorded["events"] / seconds, 1),
-        "cpu_us_per_event": round(cpu / recorded["events"] * 1e6, 1),
+        "cpu_us_per_event": {
+            name: round(cost.cpu / recorded["events"] * 1e6, 1) for name, cost in costs.items()
+        },
         "faults": faults(settings, generation, recorded),
     }
 
@@ -93,11 +100,11 @@ def decisions(workflows: int) -> Iterator[DecisionMade]:
                 yield story[version]
 
 
-def timed(settings: Settings) -> tuple[float, float, Generation]:
-    """Seconds that a rebuild takes, seconds of this process's CPU, and the generation."""
-    began, before = time.monotonic(), sum(os.times()[:2])
+def timed(settings: Settings) -> tuple[float, Generation]:
+    """Seconds that a rebuild takes, and the generation."""
+    began = time.monotonic()
     generation = rebuild.rebuild(settings, None, lambda _: None, threading.Event())
-    return time.monotonic() - began, sum(os.times()[:2]) - before, generation
+    return time.monotonic() - began, generation
 
 
 def faults(settings: Settings, generation: Generation, recorded: Mapping[str, Any]) -> list[str]:

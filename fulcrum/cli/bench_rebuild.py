@@ -17,7 +17,7 @@ _COLUMNS = {
     "events": "events",
     "rebuild_s": "seconds",
     "events_per_s": "events/s",
-    "cpu_us_per_event": "CPU us/event",
+    "cpu": "CPU us/event",
     "bytes_per_event": "bytes/event",
 }
 
@@ -34,6 +34,7 @@ def rebuild(
     """
     from bench.alone import alone
     from bench.conditions import conditions, strain
+    from bench.cost import SELF
     from bench.rebuild import measure
 
     sizes = _sizes(events)
@@ -47,13 +48,15 @@ def rebuild(
                     settings = own.settings()
                     found = asyncio.run(conditions(settings))
                     before = strain()
-                    runs.append({**measure(settings, size), "before": before, "after": strain()})
+                    measured = measure(settings, size, own.processes())
+                    runs.append({**measured, "before": before, "after": strain()})
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
     if json_output:
         show_json({"conditions": found, "runs": runs})
     else:
-        show_rows(runs, _COLUMNS, Output.TABLE)
+        shown = [{**run, "cpu": run["cpu_us_per_event"][SELF]} for run in runs]
+        show_rows(shown, _COLUMNS, Output.TABLE)
     if faults := [fault for run in runs for fault in run["faults"]]:
         typer.echo(f"bench: {'; '.join(faults)}", err=True)
         raise typer.Exit(1)

@@ -27,7 +27,7 @@ from fulcrum.commands.delivery import (
 )
 from fulcrum.commands.fingerprint import fingerprint
 from fulcrum.commands.retry import pause_before_try
-from fulcrum.commands.subscription import Subscription
+from fulcrum.commands.subscription import Subscription, is_stale
 from fulcrum.commands.topology import Topology
 from fulcrum.errors import Retryable
 from fulcrum.settings import Settings
@@ -170,12 +170,10 @@ class Parker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Park until ``stop``. Postgres or RabbitMQ being away is waited out."""
-        work = asyncio.create_task(self._work())
-        try:
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(self._work())
             await self._subscription.run(stop, _nothing)
-        finally:
             work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
 
     async def _work(self) -> None:
         tries = 0
@@ -188,7 +186,7 @@ class Parker:
                 continue
             while not self._waiting.empty() and len(messages) < _BATCH:
                 messages.append(self._waiting.get_nowait())
-            while messages := [message for message in messages if not message.channel.is_closed]:
+            while messages := [message for message in messages if not is_stale(message)]:
                 try:
                     await self._store(messages)
                 except Exception as error:

@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
-from aiormq.exceptions import ChannelInvalidStateError
 
 from fulcrum.commands.attempts import Attempt, AttemptLog, attempt_row
 from fulcrum.commands.delivery import (
@@ -30,6 +29,7 @@ from fulcrum.commands.dialect import redeliveries
 from fulcrum.commands.policy import policy_of
 from fulcrum.commands.publisher import CommandPublisher, Outgoing
 from fulcrum.commands.retry import Park, is_bug, kind_of, verdict
+from fulcrum.commands.subscription import is_stale
 from fulcrum.commands.topology import Topology
 from fulcrum.errors import Unavailable
 from fulcrum.saga.messages import Command
@@ -81,10 +81,7 @@ class InHand:
     @property
     def stale(self) -> bool:
         """Whether its channel is gone, so that it will be delivered again."""
-        try:
-            return self.message.channel.is_closed
-        except ChannelInvalidStateError:  # so aio_pika says that it is closed
-            return True
+        return is_stale(self.message)
 
 
 class Settlement:

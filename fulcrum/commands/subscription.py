@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aiormq.exceptions import ChannelInvalidStateError
 
 from fulcrum.commands.connection import broker_errors, dial, hang_up, server_of
 from fulcrum.commands.topology import declare
@@ -27,6 +28,14 @@ _PROBE_EVERY = 5.0
 _TRIAL = 1.0
 #: Looks at which an idle consumer had got nothing, before it is renewed.
 _RENEW_AFTER = 3
+
+
+def is_stale(message: AbstractIncomingMessage) -> bool:
+    """Whether the channel of ``message`` is gone, so that it will be delivered again."""
+    try:
+        return message.channel.is_closed
+    except ChannelInvalidStateError:  # so aio_pika says that it is closed
+        return True
 
 
 class Subscription:

@@ -6,7 +6,7 @@ It has a consumer group of its own, only to be seen under a name: where to begin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple, cast
@@ -63,13 +63,9 @@ class DecisionLog:
         """Leave Kafka."""
         self._consumer.close()
 
-    def beginnings(self) -> dict[tuple[str, int], int]:
-        """The first offset that Kafka still has, by topic and partition."""
-        return {place: low for place, (low, _) in self._bounds().items()}
-
     def ends(self) -> dict[tuple[str, int], int]:
         """The offset after the newest decision, by topic and partition."""
-        return {place: high for place, (_, high) in self._bounds().items()}
+        return {place: high for place, (_, high) in self.bounds().items()}
 
     def at(self, moment: datetime) -> dict[tuple[str, int], int]:
         """The offset of the first decision recorded at ``moment`` or later."""
@@ -154,7 +150,8 @@ class DecisionLog:
             raise Misconfigured(f"Kafka has no topic {self.topic}; run `fulcrum topics create`")
         return [(self.topic, partition) for partition in sorted(found.partitions)]
 
-    def _bounds(self) -> Mapping[tuple[str, int], tuple[int, int]]:
+    def bounds(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """The first offset that Kafka still has and the one after the newest, by topic and partition."""
         places = self._places()
         with self._answering():
             return {

@@ -88,7 +88,7 @@ def _begin(connection: Connection, log: DecisionLog, since: datetime | None) -> 
         except NotFound:
             found = generations.begin(connection, since)
             tables.create(connection, found.schema)
-            start = log.beginnings()
+            start = {place: low for place, (low, _) in log.bounds().items()}
             if since is not None:
                 tables.copy_before(connection, found.schema, since)
                 start = log.at(since)
@@ -185,12 +185,12 @@ class _Work:
 
     def _catch_up(self) -> int:
         """Read up to what is the end of the journal now; returns how many offsets that were."""
-        end = self._log.ends()
+        bounds = self._log.bounds()
+        end = {place: high for place, (_, high) in bounds.items()}
         with self._connection.begin():
             start = generations.offsets_of(self._connection, self._generation.generation)
         due = sum(max(0, offset - start.get(place, 0)) for place, offset in end.items())
-        beginning = self._log.beginnings()
-        self._total = sum(offset - beginning[place] for place, offset in end.items())
+        self._total = sum(high - low for low, high in bounds.values())
         self._done = self._total - due
         pending: Future[Wanted] | None = None
         for records in self._log.read(start, end, _BATCH):

@@ -34,6 +34,7 @@ _LOOK_SECONDS = 0.1
 _TRIES = 5
 #: Readers wait as long as the swap waits for readers before them.
 _LOCK_TIMEOUT = "1s"
+_HELD_MOST = "20s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,12 @@ def aligned(
     Yields the connection in whose transaction the projector is held up, and the live generation. Unavailable
     when the live generation stays behind, FoldError when a decision between them cannot be folded.
     """
-    with reading(settings) as (log, reader), connected(settings.postgres_dsn, "fulcrum-projection") as holder:
+    # Should this process be stopped in the middle, Postgres lets the projector go on.
+    limits = {"idle_in_transaction_session_timeout": _HELD_MOST}
+    with (
+        reading(settings) as (log, reader),
+        connected(settings.postgres_dsn, "fulcrum-projection", limits) as holder,
+    ):
         group = f"{settings.namespace}-projector"
         _catch_up(connection, generation, log, reader, _position(holder, log, group))
         holder.rollback()

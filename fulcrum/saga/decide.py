@@ -115,7 +115,7 @@ def _start(event: Event) -> Decision | Undeliverable | Forget:
 # --- answers --------------------------------------------------------------------------------------
 
 _NO_EFFECT = frozenset({StepStatus.REFUSED, StepStatus.UNDONE})
-#: Where an effect that is told of late is only noted: nothing is sent any more, or not for this step.
+#: Where what is told late of an effect is only noted: nothing is sent any more, or not for this step.
 _NOTED = {
     **dict.fromkeys(UNDOING, frozenset({StepStatus.REQUESTED})),
     Status.TERMINATED: frozenset({StepStatus.REQUESTED, *_NO_EFFECT}),
@@ -139,6 +139,8 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
         case "not_found", Status.RUNNING, StepStatus.REQUESTED:
             return send_again(run, step, now)
         case "undone", _, StepStatus.UNDO_REQUESTED:
+            return undone(run, step, now)
+        case "undone", Status.TERMINATED, StepStatus.DONE:  # its undo was skipped, and came after all
             return undone(run, step, now)
         case "lapsed", Status.RUNNING, StepStatus.DONE:
             lapsed = end_step(run, step, StepStatus.UNDONE, now, reason="hold_expired")

@@ -15,6 +15,10 @@ Held = Mapping[str, bool]
 _KEEPERS = {
     step.name for definition in DEFINITIONS.values() for step in definition.steps if step.keeps is not None
 }
+#: Of these somebody says so when what they held lapses; an authorization does it silently.
+_TELLING = {
+    step.name for definition in DEFINITIONS.values() for step in definition.steps if step.lapsed is not None
+}
 
 
 def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> list[str]:
@@ -66,11 +70,15 @@ def _cancelled(last: Entry, held: Held) -> list[str]:
 
 
 def _terminated(last: Entry, held: Held) -> list[str]:
-    """The run shows all that it left standing."""
+    """The run shows all that it left standing, and nothing of which it was told that it lapsed."""
     standing = [step for step in last.steps if held[step.name] and step.name not in _KEEPERS]
     for step in standing:
         if step.status not in MAY_STAND and step.skipped_by is None:
             told = f"{step.name} is held and called {step.status}"
+            raise Violation("a terminated run shows what stands", told, last.workflow_id)
+    for step in last.steps:
+        if step.name in _TELLING and step.status == StepStatus.DONE and not held[step.name]:
+            told = f"{step.name} has lapsed and is called {step.status}"
             raise Violation("a terminated run shows what stands", told, last.workflow_id)
     return ["terminated.left"] * len(standing)
 

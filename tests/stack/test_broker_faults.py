@@ -7,7 +7,6 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import aio_pika
 import pytest
 import pytest_asyncio
 from aio_pika.abc import AbstractChannel
@@ -19,7 +18,6 @@ from sqlalchemy import select, text
 from fulcrum.commands import subscription, topology
 from fulcrum.commands.topology import declare
 from fulcrum.errors import Unavailable
-from fulcrum.localstack import Stack
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database, DatabaseDown
 from fulcrum.store.relations import ATTEMPTS
@@ -105,34 +103,6 @@ async def test_queue_deleted_and_declared_again_at_once(
 async def channel_of(shop: Shop) -> AbstractChannel:
     """A channel of somebody else."""
     return shop._channel
-
-
-async def test_attempts_survive_a_killed_broker(settings: Settings, stack: Stack, onlooker: Database) -> None:
-    """Commands that wait for their second attempt while RabbitMQ is killed come back, as the second."""
-    slower = settings.model_copy(update={"retry_unit": 1.0})
-    server = stack.server("rabbitmq")
-    db = await Database.open(settings.postgres_dsn, size=4)
-    async with await aio_pika.connect(settings.rabbitmq_url) as connection:
-        channel = await connection.channel()
-        await declare(channel, slower)
-        shop = Shop(slower, db, channel)
-        await shop.open()
-        shop.mishaps = [Unavailable("away")] * 3
-        async with running(shop.consumer(batch_size=1)):
-            await shop.order(3)
-
-            async def all_wait() -> bool:
-                return len(await attempts_of(onlooker, shop)) == 3
-
-            await eventually_async(all_wait, within=10)
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
-            async with broker(slower) as channel:
-                shop._channel = channel
-                await shop.settled(within=40)
-    made = [(row["attempt"], row["outcome"]) for row in await attempts_of(onlooker, shop)]
-    assert made == [(1, "retried")] * 3 + [(2, "succeeded")] * 3
-    await db.close()
 
 
 async def attempts_of(db: Database, shop: Shop) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from decisions import NOON, decision, history
 from eventually import eventually_async
 from intake import Api, running_intake
 from link import linked
+from redis.asyncio import Redis
 from sqlalchemy import text
 
 from fulcrum.readmodel import queries, store
@@ -271,6 +272,22 @@ async def test_read_does_not_need_redis(settings: Settings, db: Database, fault:
             return (await api.get(path)).body["freshness"]["source"] == "cache"
 
         await eventually_async(cached, within=10)
+
+
+async def test_flushed_redis_costs_one_read_of_the_database(
+    api: Api, settings: Settings, db: Database
+) -> None:
+    """All that the cache held is gone, the epoch too: the next read fills it again."""
+    told = history()
+    await apply(db, told)
+    path = f"/v1/workflows/{told[0].workflow_id}"
+    await api.get(path)
+    redis = Redis.from_url(settings.redis_url)
+    async for key in redis.scan_iter(f"{settings.namespace}:*"):
+        await redis.delete(key)
+    await redis.aclose()
+    seen = [await api.get(path) for _ in range(2)]
+    assert [(s.status, s.body["freshness"]["source"]) for s in seen] == [(200, "database"), (200, "cache")]
 
 
 async def test_times_of_the_answer_are_those_of_the_decisions(api: Api, db: Database) -> None:

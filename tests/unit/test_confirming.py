@@ -17,6 +17,8 @@ from fulcrum.saga.messages import (
     CancelRequested,
     Event,
     PaymentAuthorized,
+    PaymentDeclined,
+    PaymentVoided,
     StockConfirmed,
     StockExpired,
     StockNotConfirmed,
@@ -28,24 +30,57 @@ DEFINITION = DEFINITIONS["reserve_first.v2"]
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LAPSES = NOON + timedelta(hours=1)
 
+VOID = "compensating, send VoidPayment"
+PAUSE_OR_END = {"pause": "paused", "terminate": "terminated"}
+#: What people may ask for while nothing is awaited of a step: in a run that goes forward, undoes, is paused.
+FORWARD = {**PAUSE_OR_END, "CancelRequested": VOID, "compensate": VOID}
+UNDOING = {**PAUSE_OR_END, "compensate": "send VoidPayment"}
+STUCK = {**PAUSE_OR_END, "compensate": VOID}
+RESUMED = {"compensate": "hold authorize_payment", "terminate": "terminated", "resume": "compensating"}
+HELD = {**RESUMED, "CancelRequested": "hold authorize_payment", "resume": "running"}
+FORGET = {"RetentionPassed": "forget the run"}
+NOTED = {"StockConfirmed": "step done"}
+
 #: (run status, step status) -> event -> what it does, at confirm_stock
 CONFIRMING = {
-    ("running", "pending"): {"CancelRequested": "compensating, send VoidPayment"},
+    **{("running", str(at)): FORWARD for at in StepStatus},
+    **{("compensating", str(at)): UNDOING for at in StepStatus},
+    **{("needs_attention", str(at)): STUCK for at in StepStatus},
+    **{("paused", str(at)): HELD for at in StepStatus},
+    **{("paused", at): RESUMED for at in ("refused", "undo_requested", "undone")},
+    **{(str(status), str(at)): FORGET for status in Status if status.final for at in StepStatus},
     ("running", "requested"): {
+        **FORWARD,
         "StockConfirmed": "completed",
-        "StockNotConfirmed": "compensating, send VoidPayment",
+        "StockNotConfirmed": VOID,
         "DeadlinePassed": "send ConfirmStock",
-        "CancelRequested": "compensating, send VoidPayment",
+        "retry": "send ConfirmStock",
+        "skip": "completed",
+        "extend": "step requested",
     },
-    ("running", "done"): {
-        "HoldExpired": "compensating, send VoidPayment",
-        "CancelRequested": "compensating, send VoidPayment",
+    ("running", "done"): {**FORWARD, "HoldExpired": VOID},
+    ("running", "skipped"): {**FORWARD, **NOTED, "HoldExpired": VOID},
+    ("compensating", "requested"): {**UNDOING, **NOTED, "StockNotConfirmed": "send VoidPayment"},
+    ("compensating", "skipped"): {**UNDOING, **NOTED},
+    ("needs_attention", "requested"): {**STUCK, **NOTED, "StockNotConfirmed": VOID},
+    ("needs_attention", "skipped"): {**STUCK, **NOTED},
+    ("paused", "requested"): {
+        **HELD,
+        "StockConfirmed": "completed",
+        "StockNotConfirmed": "hold authorize_payment",
+        "skip": "completed",
     },
-    ("running", "refused"): {"CancelRequested": "compensating, send VoidPayment"},
-    ("running", "undo_requested"): {"CancelRequested": "step undo_requested"},
-    ("running", "undone"): {"CancelRequested": "compensating, send VoidPayment"},
+    ("paused", "done"): {**HELD, "HoldExpired": "hold authorize_payment"},
+    ("paused", "skipped"): {**HELD, **NOTED, "HoldExpired": "hold authorize_payment"},
+    ("completed", "undo_requested"): {},
+    ("completed", "skipped"): {**FORGET, **NOTED},
+    ("cancelled", "undo_requested"): {},
+    ("cancelled", "skipped"): {**FORGET, **NOTED},
+    ("terminated", "requested"): {**FORGET, **NOTED, "StockNotConfirmed": "step refused"},
+    ("terminated", "refused"): {**FORGET, **NOTED},
+    ("terminated", "undone"): {**FORGET, **NOTED},
+    ("terminated", "skipped"): {**FORGET, **NOTED},
 }
-FORGETTING = {"RetentionPassed": "forget the run"}
 
 
 def walk(*events: tuple[type[Event], datetime]) -> list[Decision]:
@@ -61,13 +96,15 @@ def walk(*events: tuple[type[Event], datetime]) -> list[Decision]:
 
 def told(run: WorkflowRun, kind: type[Event], now: datetime) -> Event:
     """An event of ``kind`` that is the next one of its stream."""
-    step = next((s.name for s in DEFINITION.steps if kind in (s.done, s.refused, s.lapsed)), "reserve_stock")
+    answers = ((s.name, (s.done, s.refused, s.undone, s.lapsed)) for s in DEFINITION.steps)
+    step = next((name for name, kinds in answers if kind in kinds), "reserve_stock")
+    state = run.step(step)
     values = {
         "event_id": f"{kind.__name__} {run.version}",
         "workflow_id": WORKFLOW,
         "sequence": run.seen.get(kind.stream, 0) + 1,
         "occurred_at": now,
-        "command_id": run.step(step).command_id,
+        "command_id": state.undo_command_id if kind is PaymentVoided else state.command_id,
         "authorization_id": "auth-1",
         "amount_minor": 1,
         "currency": "EUR",
@@ -81,12 +118,10 @@ def told(run: WorkflowRun, kind: type[Event], now: datetime) -> Event:
 
 @pytest.mark.parametrize(("status", "at"), list(product(Status, StepStatus)))
 def test_what_every_event_does_to_a_confirmation(status: str, at: str) -> None:
-    """A step without an undo of its own is never undone itself; a final run only forgets."""
+    """A step without an undo of its own is never undone itself; a final run only notes and forgets."""
     row = matrix(DEFINITION, DEFINITION.step("confirm_stock"))[Status(status), StepStatus(at)]
     acting = {event: done for event, done in row.items() if not done.startswith("ignored: ")}
-    waits = at == StepStatus.UNDO_REQUESTED
-    expected = FORGETTING if Status(status).final and not waits else {}
-    assert acting == CONFIRMING.get((status, at), expected)
+    assert acting == CONFIRMING[status, at]
 
 
 def test_a_confirmed_hold_does_not_lapse() -> None:
@@ -120,16 +155,30 @@ def test_a_refused_confirmation_undoes_everything() -> None:
 
 @pytest.mark.parametrize("late", [StockConfirmed, StockNotConfirmed])
 def test_a_confirmation_of_a_cancelled_run_is_not_waited_for(late: type[Event]) -> None:
-    """It changes nothing any more, so no timer goes on firing for it."""
+    """It is noted and moves nothing any more, so no timer goes on firing for it."""
     made = walk((StockReserved, NOON), (PaymentAuthorized, NOON), (CancelRequested, NOON), (late, NOON))
-    assert made[-1].ignored is not None
+    assert (made[-1].run.status, made[-1].commands) == (Status.COMPENSATING, ())
     assert made[-1].run.step("confirm_stock").deadline_at is None
     due = timers.next_timer(made[-1].run, timedelta(days=7))
     assert due is not None
     assert due.step == "authorize_payment"
 
 
+def test_an_expiry_while_undoing_leaves_nothing_to_release() -> None:
+    """The stock is back already: the run ends with the answer to the void that is out."""
+    made = walk(
+        (StockReserved, NOON), (CancelRequested, NOON), (StockExpired, LAPSES), (PaymentVoided, LAPSES)
+    )
+    assert [step.status for step in made[-2].run.steps] == ["undone", "undo_requested", "pending"]
+    assert made[-2].commands == made[-1].commands == ()
+    assert made[-1].run.status == Status.CANCELLED
+
+
 def test_an_expiry_beside_its_release_is_ignored() -> None:
     """The release that is out is answered too, and moves the run on."""
-    made = walk((StockReserved, NOON), (CancelRequested, NOON), (StockExpired, LAPSES))[-1]
-    assert made.ignored == "lapsed_while_compensating_done"
+    made = walk(
+        (StockReserved, NOON),
+        (PaymentDeclined, NOON),
+        (StockExpired, LAPSES),
+    )[-1]
+    assert made.ignored == "lapsed_while_compensating_undo_requested"

@@ -29,6 +29,7 @@ from fulcrum.saga.messages import (
     PaymentVoided,
     StepCommand,
     StockConfirmed,
+    StockExpired,
     StockNotConfirmed,
     StockRejected,
     StockReleased,
@@ -78,6 +79,7 @@ class Script:
             StockReleased: {"lines": (Line("sku-1", 2),)},
             StockConfirmed: {"lines": (Line("sku-1", 2),)},
             StockNotConfirmed: {"reason": "expired"},
+            StockExpired: {"lines": (Line("sku-1", 2),)},
         }
         command = self.asked
         common = {

@@ -23,6 +23,8 @@ from fulcrum.saga.messages import (
     PaymentDeclined,
     PaymentNotFound,
     PaymentVoided,
+    StockConfirmed,
+    StockNotConfirmed,
     StockRejected,
     StockReleased,
     StockReserved,
@@ -36,11 +38,13 @@ from fulcrum.wire.codec import offline_codec
 
 CODEC = offline_codec()
 NOW = START + timedelta(hours=1)
-STEPS = (None, "authorize_payment", "reserve_stock")
+STEPS = (None, "authorize_payment", "reserve_stock", "confirm_stock")
 ANSWERS: dict[str, tuple[type[Event], ...]] = {
     "AuthorizePayment": (PaymentAuthorized, PaymentDeclined),
     "QueryPayment": (PaymentNotFound,),
     "ReserveStock": (StockReserved, StockRejected),
+    "HoldStock": (StockReserved, StockRejected),
+    "ConfirmStock": (StockConfirmed, StockNotConfirmed),
     "VoidPayment": (PaymentVoided,),
     "ReleaseStock": (StockReleased,),
 }

@@ -430,6 +430,19 @@ def test_an_effect_that_comes_after_the_termination_is_noted_and_not_undone() ->
     assert (names(late), standing(late.run)) == ([], ("authorize_payment",))
 
 
+def test_an_undo_that_was_skipped_and_comes_after_the_termination_is_noted() -> None:
+    """The reservation and its release were both on their way; what stands is what the last of them says."""
+    run = Operated()
+    run.answer(PaymentAuthorized)
+    reserve = run.asked.command_id
+    run.ask("compensate")
+    release = run.asked.command_id
+    run.ask("skip", step="reserve_stock")
+    run.ask("terminate")
+    assert standing(run.answer_to(reserve, StockReserved).run) == ("authorize_payment", "reserve_stock")
+    assert standing(run.answer_to(release, StockReleased).run) == ("authorize_payment",)
+
+
 def test_a_terminated_run_is_forgotten_like_any_other() -> None:
     """An undo that was out keeps it no longer."""
     run = Operated()

@@ -1,7 +1,6 @@
 """Every command that was published, until it is handled or given up by a person.
 
-Rows live for seconds, as those of an outbox do, so autovacuum must follow the deletes at once. Parked
-messages are found by the id of their command.
+Rows live for seconds, as those of an outbox do, so autovacuum must follow the deletes at once.
 """
 
 from alembic import op
@@ -32,10 +31,8 @@ def upgrade() -> None:
         )
         """
     )
-    op.execute("CREATE INDEX parked_messages_by_message ON ops.parked_messages (message_id)")
 
 
 def downgrade() -> None:
     """Drop what was added."""
-    op.execute("DROP INDEX ops.parked_messages_by_message")
     op.execute("DROP TABLE ops.commands_published")
