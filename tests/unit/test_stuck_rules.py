@@ -185,6 +185,7 @@ def test_a_command_may_lie_on_a_queue_for_as_long_as_its_step_may_take() -> None
 def test_a_command_that_is_elsewhere_does_not_lie_on_the_queue(elsewhere: dict[str, Any]) -> None:
     """It was answered, it waits for its next attempt, or its own queue is read."""
     given = {"commands": [published(11)], "consumers": {"payment": 0}, **elsewhere}
+    assert [each for each in at_noon(run(), **given).open if each.consumers == 0] == []
     assert rules_of(run(), **given) == []
 
 

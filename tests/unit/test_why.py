@@ -92,7 +92,9 @@ def test_what_is_overdue_is_told_as_past() -> None:
     assert told(steps=(late,)).sentence == (
         "waiting on PaymentAuthorized; answer was due 11:59:40Z; 2 deadlines passed"
     )
-    assert "was due 11:59:50Z" in told(attempts=(attempt(next_due=at(-10)),)).sentence
+    seen = told(attempts=(attempt(next_due=at(-10)),))
+    assert "was due 11:59:50Z" in seen.sentence
+    assert (seen.next, seen.due) == ("QueryPayment is sent", moment(at(60)))
 
 
 @pytest.mark.parametrize(
