@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -142,7 +142,7 @@ async def test_an_event_that_kafka_refuses_is_found_behind_its_relay(seen: Watch
     assert await seen.rules(workflow_id) == ["outbox_unsent"]
     refusing = True
 
-    async def send(rows: Sequence[OutboxRow]) -> int:
+    async def send(rows: Sequence[OutboxRow], may_send: Callable[[], bool]) -> int:
         if refusing:
             raise Rejected("the record is too large")
         return len(rows)
