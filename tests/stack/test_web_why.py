@@ -197,4 +197,4 @@ async def test_intake_lists_what_does_not_move_and_forgets_it(stuck_api: Api, se
 async def test_what_cannot_be_asked_for_is_refused(stuck_api: Api, query: str, parameter: str) -> None:
     """The problem names the parameter."""
     refused = await stuck_api.get(f"/v1/attention?{query}")
-    assert (refused.status, refused.body["errors"][0]["parameter"]) == (422, parameter), refused.text
+    assert (refused.status, refused.body["errors"][0]["parameter"]) == (400, parameter), refused.text
