@@ -93,6 +93,7 @@ async def forget(db: Database) -> None:
     """No workflow is there, and nobody looks."""
     await db.execute(text("TRUNCATE read_model.workflow_runs, read_model.timeline, ops.attempts"))
     await db.execute(text("TRUNCATE ops.commands_published, ops.parked_messages CASCADE"))
+    await db.execute(text("UPDATE intake.intents SET check_at = NULL"))
     for schema in ("intake", "payments", "inventory"):
         await db.execute(text(f"TRUNCATE {schema}.outbox, {schema}.outbox_parked"))
     await db.execute(ATTENTION.delete())

@@ -165,14 +165,37 @@ async def test_a_partition_that_nobody_reads_is_found_until_its_group_moves(seen
     await seen.brought(running(workflow_id))
     assert await seen.rules(workflow_id) == []
     topic = Topics(seen.settings.namespace).stream("payments")
-    producer = Producer({"bootstrap.servers": seen.settings.kafka_bootstrap, "partitioner": "murmur2_random"})
-    producer.produce(topic, b"v", workflow_id.encode())
-    assert producer.flush(10) == 0
+    await asyncio.to_thread(append, seen.settings, topic, workflow_id)
     await rules_become(seen, workflow_id, "partition_stalled")
     (row,) = await seen.found()
     assert f"{seen.settings.namespace}-orchestrator has not moved" in row["detail"]
     await asyncio.to_thread(read_to_the_end, seen.settings, topic)
     await rules_become(seen, workflow_id)
+
+
+async def test_an_accepted_intent_that_nobody_reads_is_found(seen: Watched) -> None:
+    """There is no run yet that could be overdue; once it has started, it moves."""
+    workflow_id = new_id()
+    accepted = text(
+        "INSERT INTO intake.intents (workflow_id, intent_id, tenant, idempotency_key, fingerprint,"
+        " customer_ref, lines, amount_minor, currency, payment_method, ship_to, definition, correlation_id,"
+        " accepted_at, check_at) SELECT id, id, 'acme', 'k', sha256('x'), 'c', '[]', 1, 'EUR', 'pay_ok', 'a',"
+        " 'fulfillment.v1', 'x', now() - interval '1 hour', now() FROM (SELECT CAST(:id AS uuid) AS id) given"
+    )
+    await seen.db.execute(accepted, {"id": workflow_id})
+    topic = Topics(seen.settings.namespace).stream("intents")
+    await asyncio.to_thread(append, seen.settings, topic, workflow_id)
+    await rules_become(seen, workflow_id, "partition_stalled")
+    await asyncio.to_thread(read_to_the_end, seen.settings, topic)
+    await seen.brought(running(workflow_id))
+    await rules_become(seen, workflow_id)
+
+
+def append(settings: Settings, topic: str, workflow_id: str) -> None:
+    """Put a record of the workflow into ``topic``."""
+    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap, "partitioner": "murmur2_random"})
+    producer.produce(topic, b"v", workflow_id.encode())
+    assert producer.flush(10) == 0
 
 
 def read_to_the_end(settings: Settings, topic: str) -> None:
