@@ -187,12 +187,12 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], out
 def _cell(name: str, value: object) -> str:
     if value is None:
         return ""
-    return clock(str(value)) if name.endswith("_at") else str(value)
+    return clock(str(value)) if name.endswith("_at") or name == "since" else str(value)
 
 
 def clock(moment: str) -> str:
     """A time of the API for people: to the millisecond, in UTC."""
-    return f"{moment[:10]} {moment[11:23]}Z"
+    return f"{moment[:10]} {moment[11:23].rstrip('Z')}Z"
 
 
 def console() -> Console:

@@ -53,6 +53,7 @@ _GROUPS = {
     "schema": ("fulcrum.cli.schema", "The Avro schemas and their registry."),
     "config": ("fulcrum.cli.config", "The settings of this environment."),
     "wf": ("fulcrum.cli.workflow", "Workflow runs."),
+    "stuck": ("fulcrum.cli.stuck", "Workflow runs that do not move by themselves."),
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
     "op": ("fulcrum.cli.operation", "Operations on many messages or workflows."),

@@ -35,7 +35,18 @@ def show_head(workflow: Mapping[str, Any]) -> None:
         show_parts("step", f"{step['name']:<20}", step["status"], ", ".join(_remarks(step)))
         if waiting := waiting_for(step, workflow["attempts"] or ()):
             show_parts("    ", waiting)
+    if waits := workflow.get("waiting_on"):
+        show_why(waits)
     show_parts("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
+
+
+def show_why(told: Mapping[str, Any]) -> None:
+    """What the workflow waits for, since when, and what happens next."""
+    show_parts("why", told["sentence"])
+    if told["since"]:
+        show_parts("since", clock(told["since"]))
+    if told["next"]:
+        show_parts("next", told["next"], clock(told["due"]) if told["due"] else "")
 
 
 def _remarks(step: Mapping[str, Any]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from fulcrum.cli.client import (
     show_rows,
 )
 from fulcrum.cli.exits import Exit
-from fulcrum.cli.printing import show_entries, show_head
+from fulcrum.cli.printing import show_entries, show_head, show_why
 from fulcrum.errors import Rejected
 from fulcrum.readmodel.projection import FINAL
 
@@ -81,6 +81,18 @@ def show(
         show_json(workflow)
     else:
         show_line(workflow)
+
+
+@app.command("why")
+def why(workflow_id: WorkflowId, output: OutputOption = Output.TABLE) -> None:
+    """Tell in one sentence what a workflow waits for."""
+    told = Client().get(f"/v1/workflows/{segment(workflow_id)}/why")
+    if output is Output.JSON:
+        show_json(told)
+    elif output is Output.NDJSON:
+        show_line(told)
+    else:
+        show_why(told)
 
 
 @app.command("start")

@@ -47,11 +47,20 @@ class Freshness:
     as_of: datetime
 
 
-def answer(view: View, freshness: Freshness, attempts: Sequence[Mapping[str, Any]] | None = ()) -> str:
-    """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present."""
+def answer(
+    view: View,
+    freshness: Freshness,
+    attempts: Sequence[Mapping[str, Any]] | None = (),
+    waiting_on: str | None = None,
+) -> str:
+    """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present.
+
+    ``waiting_on`` is JSON text too; None: the workflow is finished.
+    """
     entries = ",".join(view.entries[version] for version in sorted(view.entries) if version <= view.version)
     stamp = (
         f'{{"source":"{freshness.source}","version":{view.version},"as_of":"{timestamp(freshness.as_of)}"}}'
     )
     tried = json.dumps(attempts, separators=(",", ":")) if attempts else "null" if attempts is None else "[]"
-    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},"freshness":{stamp}}}'
+    waits = f'"waiting_on":{waiting_on or "null"}'
+    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},{waits},"freshness":{stamp}}}'

@@ -96,6 +96,15 @@ accounts_seen = Gauge(
     "fulcrum_accounts_seen_timestamp_seconds", "When the accounts of commands were last looked at in whole."
 )
 
+workflows_stuck = Gauge(
+    "fulcrum_workflows_stuck",
+    "Workflows that do not move by themselves, by rule; paused ones not counted. Every intake says the same.",
+    ("rule",),
+)
+workflows_stuck_seen = Gauge(
+    "fulcrum_workflows_stuck_seen_timestamp_seconds", "When this process last looked for stuck workflows."
+)
+
 # --- the payment provider -------------------------------------------------------------------------
 
 psp_calls = Counter(

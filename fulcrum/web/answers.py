@@ -133,6 +133,33 @@ class Attempt(Shape):
     """When it is tried again; null when it is not."""
 
 
+class WaitingOn(Shape):
+    """What a workflow waits for."""
+
+    sentence: str
+    """All that follows in one sentence for people; its wording may change."""
+    waits_for: str | None
+    """The type of the event that moves it on, or who must act; null when it is finished."""
+    since: datetime | None
+    next: str | None
+    """What happens next by itself, or what a person must do."""
+    due: datetime | None
+    """When that happens; null when nobody can tell."""
+    step: str | None
+    command: str | None
+    """The type of the command that is out."""
+    others: int
+    """How many other commands of the type are out, 1000 at most; 0 while it has waited for less than 5 s."""
+
+
+class WorkflowWhy(WaitingOn):
+    """What one workflow waits for."""
+
+    workflow_id: str
+    status: str
+    version: int
+
+
 class Freshness(Shape):
     """Where the answer comes from, and when it was the newest there."""
 
@@ -172,6 +199,8 @@ class Workflow(WorkflowSummary):
     attempts: list[Attempt] | None
     """Tries that failed, and what came after; a command that succeeds at once has none. The newest 500; null
     when the database cannot be asked at present."""
+    waiting_on: WaitingOn | None
+    """What it waits for; null when it is finished."""
     freshness: Freshness
 
 

@@ -5,7 +5,8 @@ Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz``
 
 from __future__ import annotations
 
-from fulcrum.web import answers, audit_shapes, bodies, parked_answers, parked_bodies
+from fulcrum.web import answers, attention, audit_shapes, bodies, parked_answers, parked_bodies
+from fulcrum.web.attention import list_attention
 from fulcrum.web.audit import list_audit
 from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
@@ -42,7 +43,7 @@ from fulcrum.web.parked import (
 )
 from fulcrum.web.parked_keys import list_parked_keys, release_parked_key
 from fulcrum.web.stock import receive_stock, show_stock
-from fulcrum.web.workflows import list_workflows, show_workflow
+from fulcrum.web.workflows import explain_workflow, list_workflows, show_workflow
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-body")
 _KEYED = (*_BODY, "idempotency-key", "key-reused", "unavailable")
@@ -70,6 +71,14 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),
         path_model=bodies.WorkflowPath, query_model=bodies.WorkflowQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/{workflow_id}/why", explain_workflow, {200: answers.WorkflowWhy}, _PATH,
+        path_model=bodies.WorkflowPath,
+    ),
+    Operation(
+        "GET", "/v1/attention", list_attention, {200: attention.AttentionPage},
+        ("invalid-parameter", "unavailable"), query_model=attention.AttentionQuery,
     ),
     Operation(
         "GET", "/v1/workflows/{workflow_id}/events", follow_workflow, {200: answers.Entry, 204: None},

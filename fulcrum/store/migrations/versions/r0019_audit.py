@@ -7,7 +7,7 @@ its owner removes old ones. An item of an operation is a parked message or a wor
 from alembic import op
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 
 _AUDIT = """
 CREATE TABLE ops.audit (
