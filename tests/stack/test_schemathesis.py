@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from sqlalchemy import text
 from fulcrum.operations import store as operations
 from fulcrum.operations.requests import Request
 from fulcrum.readmodel import store
+from fulcrum.readmodel.lists import INDEXES
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
@@ -36,18 +38,40 @@ EXAMPLES = 50
 
 
 def spell_out(case: Case) -> None:
-    """Make good input keep the three rules that JSON Schema has no words for."""
+    """Make good input keep the rules that JSON Schema has no words for."""
     if isinstance(case.query, dict):
         # A cursor cannot be made up, only handed out.
         cursor = case.query.get("cursor")
         if isinstance(cursor, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,200}={0,2}", cursor):
             del case.query["cursor"]
+        _go_together(case.query)
     if isinstance(case.body, dict):
         case.body = _as_integers(case.body)
         # One line a SKU.
         lines = case.body.get("lines")
         if isinstance(lines, list) and all(isinstance(line, dict) for line in lines):
             case.body["lines"] = list({json.dumps(line.get("sku")): line for line in lines}.values())
+
+
+def _go_together(query: dict[str, Any]) -> None:
+    """Leave filters out until an index answers what remains, and times that no calendar has."""
+    for name in ("started_before", "started_after"):
+        if isinstance(query.get(name), str) and not _is_time(query[name]):
+            del query[name]
+    flags = [name for name in ("status", "paused", "attention") if name in query]
+    for name in flags[1:]:
+        del query[name]
+    for name in ("sku", "definition", "tenant"):
+        given = {each for each in ("sku", "definition", "tenant", "step") if each in query}
+        if given | ({"status"} if flags else set()) not in INDEXES:
+            query.pop(name, None)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _as_integers(value: Any) -> Any:
@@ -110,6 +134,7 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
         ("/v1/workflows/{workflow_id}", {"workflow_id": told[0].workflow_id}),
         ("/v1/workflows/{workflow_id}", {"workflow_id": told[0].workflow_id}),
         ("/v1/workflows", {}),
+        ("/v1/search", {"q": told[0].workflow_id}),
         ("/v1/stock/{sku}", {"sku": sku}),
         ("/v1/parked", {}),
         ("/v1/parked/{parked_id}", {"parked_id": parked_id}),
@@ -121,7 +146,8 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
     ]
     sources = []
     for path, parameters in asked:
-        response = schema[path]["GET"].Case(path_parameters=parameters).call_and_validate(base_url=address)
+        place = {"query": parameters} if path == "/v1/search" else {"path_parameters": parameters}
+        response = schema[path]["GET"].Case(**place).call_and_validate(base_url=address)
         assert response.status_code == 200, response.text
         sources.append(response.json().get("freshness", {}).get("source"))
     assert sources[:3] == ["intake", "database", "cache"]
