@@ -2,7 +2,8 @@
 
 The read model is filled on the server, without a journal: a generation as a rebuild makes it, with its
 indexes built at the end, put in the place of the live one. Then readers ask over HTTP, each one question
-after another, and wait for every answer. The client shares the machine with the servers, so its own time is in the figures.
+after another, and wait for every answer. The client shares the machine with the servers, so its own time is
+in the figures.
 """
 
 from __future__ import annotations

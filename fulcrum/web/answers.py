@@ -186,7 +186,7 @@ class WorkflowSummary(Shape):
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
-    step: str | None
+    step: str | None = None
     """The step whose answer is awaited; null when none is."""
 
 

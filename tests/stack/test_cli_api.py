@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import typer
 from click.testing import Result
-from decisions import decision, history
+from decisions import decision, history, step
 from intake import intake_process
 from intents import intent_body
 from sqlalchemy import text
@@ -202,6 +202,62 @@ def test_follow_ends_by_how_the_workflow_ends(run: Run, settings: Settings, stat
     seen = run(workflow.app, "show", told[0].workflow_id, "--follow", "--timeout", "0.5", "-o", "ndjson")
     assert seen.exit_code == code, seen.stderr
     assert [json.loads(line)["version"] for line in seen.stdout.splitlines()] == [1, 2, 3]
+
+
+def test_list_takes_every_filter(run: Run, settings: Settings) -> None:
+    """What each option asks for is what is shown; the next page is reached with the same filters."""
+    tenant = f"t{uuid4().hex[:8]}"
+    steps = (step("authorize_payment"), step(status="requested"))
+    told = [
+        decision(1, workflow_id=str(uuid4()), tenant=tenant, status=status, steps=steps)
+        for status in ("running", "paused", "needs_attention")
+    ]
+    apply(settings, told)
+    for options, count in (
+        ((), 3),
+        (("--status", "running"), 1),
+        (("--paused",), 1),
+        (("--not-paused",), 2),
+        (("--attention",), 1),
+        (("--no-attention", "--not-paused"), 1),
+        (("--step", "reserve_stock"), 3),
+        (("--older-than", "1h"), 3),
+        (("--started-after", "2026-03-02T00:00:00Z"), 0),
+        (("--started-before", "2026-03-02T00:00:00Z"), 3),
+    ):
+        seen = run(workflow.app, "list", "--tenant", tenant, *options, "-o", "ndjson")
+        assert seen.exit_code == 0, seen.exception
+        assert len(seen.stdout.splitlines()) == count, options
+    assert "leave a filter out" in run(workflow.app, "list", "--sku", tenant).stderr
+    first = run(workflow.app, "list", "--tenant", tenant, "--limit", "2", "-o", "ndjson")
+    cursor = first.stderr.split("--cursor ")[1].strip()
+    rest = run(workflow.app, "list", "--tenant", tenant, "--cursor", cursor, "-o", "ndjson")
+    shown = [json.loads(line)["workflow_id"] for line in (first.stdout + rest.stdout).splitlines()]
+    assert sorted(shown) == sorted(made.workflow_id for made in told)
+    other = run(workflow.app, "list", "--cursor", cursor)
+    assert isinstance(other.exception, Rejected)
+    assert "other filters" in str(other.exception)
+
+
+def test_list_refuses_filters_without_an_index(run: Run) -> None:
+    """The error names what may be asked instead."""
+    seen = run(workflow.app, "list", "--sku", "tea-01", "--tenant", "acme")
+    assert isinstance(seen.exception, Rejected)
+    assert "give only sku, or only tenant" in str(seen.exception)
+
+
+def test_find_says_what_an_id_is(run: Run, settings: Settings) -> None:
+    """One line a workflow, with what the id is to it; an id of nothing is NotFound, exit code 3."""
+    name = f"order-{uuid4()}"
+    told = history(correlation_id=name)
+    apply(settings, told)
+    seen = run(workflow.app, "find", name)
+    assert seen.exit_code == 0, seen.exception
+    assert "correlation_id" in seen.stdout
+    assert told[0].workflow_id in seen.stdout
+    (item,) = json.loads(run(workflow.app, "find", name, "-o", "json").stdout)["items"]
+    assert (item["what"], item["workflow"]["status"]) == ("correlation_id", "completed")
+    assert isinstance(run(workflow.app, "find", str(uuid4())).exception, NotFound)
 
 
 def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
