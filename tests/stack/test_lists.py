@@ -23,7 +23,7 @@ from fulcrum.web import answers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-MANY = 4000
+MANY = 12_000
 STATUSES = ("running", "paused", "compensating", "needs_attention", "completed", "cancelled", "terminated")
 EACH: dict[str, dict[str, Any]] = {
     "status": {"statuses": frozenset({"running"})},
