@@ -26,7 +26,7 @@ STATUSES = frozenset(str(status) for status in Status)
 
 #: The index that answers each allowed set of filters; times may be added to any of them.
 INDEXES: Mapping[frozenset[str], str] = {
-    frozenset(): "workflow_runs_newest",
+    frozenset(): "workflow_runs_status_newest",
     frozenset({"status"}): "workflow_runs_status_newest",
     frozenset({"tenant"}): "workflow_runs_tenant",
     frozenset({"tenant", "status"}): "workflow_runs_tenant",
@@ -107,18 +107,15 @@ def statement(chosen: Filter, after: Position | None, limit: int) -> Select[Any]
     """The runs of ``chosen`` behind ``after``, newest first; ``chosen`` has an index."""
     if chosen.sku is not None:
         return _of_sku(chosen, after, limit)
-    if chosen.names == frozenset():
-        return _range(chosen, None, after, limit)
-    statuses = sorted(chosen.statuses)
-    ranges = [_range(chosen, status, after, limit) for status in statuses]
+    ranges = [_range(chosen, status, after, limit) for status in sorted(chosen.statuses)]
     if len(ranges) == 1:
         return ranges[0]
-    # The indexes lead with the status: of each range its end, and of these the newest.
+    # Every index has the status before the time: of each range its end, and of these the newest.
     ends = union_all(*(select(each.subquery()) for each in ranges)).subquery()
     return select(ends).order_by(ends.c.started_at.desc(), ends.c.workflow_id.desc()).limit(limit)
 
 
-def _range(chosen: Filter, status: str | None, after: Position | None, limit: int) -> Select[Any]:
+def _range(chosen: Filter, status: str, after: Position | None, limit: int) -> Select[Any]:
     run = workflow_runs.c
     equal = {"status": status, "tenant": chosen.tenant, "definition": chosen.definition, "step": chosen.step}
     found = select(*SUMMARY).where(
