@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Select, select, tuple_, union_all
+from sqlalchemy import Column, Select, Text, bindparam, func, literal, select, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.elements import ColumnElement
 
 from fulcrum.readmodel.queries import plain
@@ -107,22 +108,23 @@ def statement(chosen: Filter, after: Position | None, limit: int) -> Select[Any]
     """The runs of ``chosen`` behind ``after``, newest first; ``chosen`` has an index."""
     if chosen.sku is not None:
         return _of_sku(chosen, after, limit)
-    ranges = [_range(chosen, status, after, limit) for status in sorted(chosen.statuses)]
-    if len(ranges) == 1:
-        return ranges[0]
+    if len(chosen.statuses) == 1:
+        return _range(chosen, literal(*chosen.statuses), after, limit)
     # Every index has the status before the time: of each range its end, and of these the newest.
-    ends = union_all(*(select(each.subquery()) for each in ranges)).subquery()
-    return select(ends).order_by(ends.c.started_at.desc(), ends.c.workflow_id.desc()).limit(limit)
+    statuses = bindparam("statuses", sorted(chosen.statuses), type_=ARRAY(Text))
+    each = func.unnest(statuses).table_valued("status", name="each").render_derived()
+    ends = _range(chosen, each.c.status, after, limit).lateral("ends")
+    newest = (ends.c.started_at.desc(), ends.c.workflow_id.desc())
+    return select(ends).select_from(each.join(ends, true())).order_by(*newest).limit(limit)
 
 
-def _range(chosen: Filter, status: str, after: Position | None, limit: int) -> Select[Any]:
+def _range(chosen: Filter, status: ColumnElement[Any], after: Position | None, limit: int) -> Select[Any]:
     run = workflow_runs.c
-    equal = {"status": status, "tenant": chosen.tenant, "definition": chosen.definition, "step": chosen.step}
-    found = select(*SUMMARY).where(
-        *(run[name] == value for name, value in equal.items() if value is not None)
-    )
+    equal = {"tenant": chosen.tenant, "definition": chosen.definition, "step": chosen.step}
+    wanted = (run[name] == value for name, value in equal.items() if value is not None)
     bounds = _bounds(chosen, after, run.started_at, run.workflow_id)
-    return found.where(*bounds).order_by(run.started_at.desc(), run.workflow_id.desc()).limit(limit)
+    found = select(*SUMMARY).where(run.status == status, *wanted, *bounds)
+    return found.order_by(run.started_at.desc(), run.workflow_id.desc()).limit(limit)
 
 
 def _of_sku(chosen: Filter, after: Position | None, limit: int) -> Select[Any]:
