@@ -109,7 +109,7 @@ def statement(chosen: Filter, after: Position | None, limit: int) -> Select[Any]
     if chosen.sku is not None:
         return _of_sku(chosen, after, limit)
     if len(chosen.statuses) == 1:
-        return _range(chosen, literal(*chosen.statuses), after, limit)
+        return _range(chosen, literal(next(iter(chosen.statuses))), after, limit)
     # Every index has the status before the time: of each range its end, and of these the newest.
     statuses = bindparam("statuses", sorted(chosen.statuses), type_=ARRAY(Text))
     each = func.unnest(statuses).table_valued("status", name="each").render_derived()
