@@ -140,11 +140,7 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
             return send_again(run, step, now)
         case "undone", _, StepStatus.UNDO_REQUESTED:
             return undone(run, step, now)
-        case (
-            "undone",
-            Status.TERMINATED,
-            StepStatus.DONE,
-        ):  # an operator skipped the undo, and it came after all
+        case "undone", Status.TERMINATED, StepStatus.DONE:  # its undo was skipped, and came after all
             return undone(run, step, now)
         case "lapsed", Status.RUNNING, StepStatus.DONE:
             lapsed = end_step(run, step, StepStatus.UNDONE, now, reason="hold_expired")

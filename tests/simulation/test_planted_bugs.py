@@ -109,6 +109,16 @@ def a_terminated_run_forgets_what_it_asked_for(patch: pytest.MonkeyPatch) -> Non
     patch.setitem(verbs._ACTS, verbs.Verb.TERMINATE, forgetful)
 
 
+def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    """Only the clock says that a hold has lapsed, and it says so only to a run that goes forward."""
+    roles = deciding._roles
+
+    def unheard(definition: str) -> Any:
+        return {answer: told for answer, told in roles(definition).items() if told[1] != "lapsed"}
+
+    patch.setattr(deciding, "_roles", unheard)
+
+
 BUGS: dict[Plant, tuple[str, str]] = {
     a_duplicate_is_skipped: ("crash=0.02", "a decision reaches Kafka"),
     a_decision_proves_those_before_it: ("crash=0.03,cancel=0.9", "a decision reaches Kafka"),
@@ -121,6 +131,7 @@ BUGS: dict[Plant, tuple[str, str]] = {
     a_pause_holds_nothing_back: ("operator=0.9", "nothing leaves a paused run"),
     a_skipped_step_is_not_undone: ("operator=0.9,shortage=0.5", "nothing held for a cancelled run"),
     a_terminated_run_forgets_what_it_asked_for: ("operator=0.9", "a terminated run shows what stands"),
+    a_lapse_is_ignored: ("operator=0.9,expiry=0.9", "a terminated run shows what stands"),
 }
 
 

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel
 from commandbus import CODEC, broker, publish, reserve, running, settings_of
 from eventually import eventually_async
 from link import linked
-from operated import act
+from operated import act, cleared
 from sqlalchemy import select
 
 from fulcrum.commands.attempts import AttemptLog, attempt_row
@@ -30,7 +30,7 @@ from fulcrum.errors import Unavailable
 from fulcrum.readmodel.queries import find_attempts
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
-from fulcrum.store.relations import ATTEMPTS, PARKED_MESSAGES
+from fulcrum.store.relations import ATTEMPTS
 from fulcrum.telemetry.metrics import attempts_dropped
 
 
@@ -63,7 +63,7 @@ async def channel(settings: Settings) -> AsyncIterator[AbstractChannel]:
 async def db(settings: Settings) -> AsyncIterator[Database]:
     opened = await Database.open(settings.postgres_dsn, size=4)
     await opened.execute(ATTEMPTS.delete())
-    await opened.execute(PARKED_MESSAGES.delete())
+    await cleared(opened)
     yield opened
     await opened.close()
 

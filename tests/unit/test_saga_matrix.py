@@ -283,6 +283,7 @@ ACTS: dict[str, dict[tuple[str, str], dict[str, str]]] = {
             "RetentionPassed": "forget the run",
         },
         ("terminated", "done"): {
+            "PaymentVoided": "step undone",
             "RetentionPassed": "forget the run",
         },
         ("terminated", "refused"): {
@@ -560,6 +561,7 @@ ACTS: dict[str, dict[tuple[str, str], dict[str, str]]] = {
             "RetentionPassed": "forget the run",
         },
         ("terminated", "done"): {
+            "StockReleased": "step undone",
             "RetentionPassed": "forget the run",
         },
         ("terminated", "refused"): {
