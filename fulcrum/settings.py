@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds an accepted intent may take to start before it is sent again, at first.",
     )
+    list_timeout: float = Field(
+        2.0, gt=0, le=5, description="Seconds that Postgres may take for a page of a list or for a search."
+    )
     accounts_interval: float = Field(
         5.0, gt=0, description="Seconds between looks at commands that were published and have not come back."
     )

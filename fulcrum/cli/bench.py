@@ -34,6 +34,7 @@ _PARTS: dict[str, str] = {
     "poison": "fulcrum.cli.bench_poison",
     "outage": "fulcrum.cli.bench_outage",
     "rebuild": "fulcrum.cli.bench_rebuild",
+    "reads": "fulcrum.cli.bench_reads",
 }
 
 

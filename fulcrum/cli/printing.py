@@ -81,9 +81,20 @@ def show_entry(entry: Mapping[str, Any]) -> None:
     told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
     if asked := _asked(entry):
         told = f"{asked}; {told}"
+    if took := _took(entry):
+        told = f"{told} ({took})" if told else f"({took})"
     cause = entry["cause"]
     what = cause.get("verb") or cause["type"]
     show_parts(f"{entry['version']:>3}", clock(entry["at"]), f"{what:<18}", state_of(entry), told)
+
+
+def _took(entry: Mapping[str, Any]) -> str:
+    """How long the answer took, or else how long nothing happened."""
+    if (took := entry.get("since_command_ms")) is not None:
+        return f"{took:g} ms after {entry['answered']['type']}"
+    if (took := entry.get("since_previous_ms")) is not None:
+        return f"{took:g} ms after the one before"
+    return ""
 
 
 def _asked(entry: Mapping[str, Any]) -> str:

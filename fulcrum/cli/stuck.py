@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from fulcrum.attention.rules import NAMES, RULES
-from fulcrum.cli.again import EXIT_ABOVE
 from fulcrum.cli.client import Client, Output, OutputOption, note, show_rows
+from fulcrum.cli.exits import Exit
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -46,7 +46,7 @@ def list_(
     elif not page["items"]:
         note("every workflow moves")
     if fail and _alarming(client, rule, page["items"]):
-        raise typer.Exit(EXIT_ABOVE)
+        raise typer.Exit(Exit.FOUND)
 
 
 def _alarming(client: Client, rule: str | None, items: list[dict[str, str]]) -> bool:

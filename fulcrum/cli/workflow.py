@@ -1,4 +1,7 @@
-"""``fulcrum wf``: start workflows and see what becomes of them. What else may be asked of them: ``verbs``."""
+"""``fulcrum wf``: start workflows and see what becomes of them.
+
+Which there are: ``finding``. What else may be asked of them: ``verbs``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from uuid import uuid4
 
 import typer
 
-from fulcrum.cli import verbs, watching
+from fulcrum.cli import finding, verbs, watching
 from fulcrum.cli.attempts import together
 from fulcrum.cli.client import (
     Client,
@@ -22,7 +25,6 @@ from fulcrum.cli.client import (
     segment,
     show_json,
     show_line,
-    show_rows,
 )
 from fulcrum.cli.exits import Exit
 from fulcrum.cli.printing import show_entries, show_head, show_why
@@ -32,33 +34,9 @@ from fulcrum.readmodel.projection import FINAL
 app = typer.Typer(no_args_is_help=True)
 
 _LOOK_EVERY = 0.3
-_COLUMNS = {
-    "workflow_id": "workflow",
-    "status": "status",
-    "version": "version",
-    "definition": "definition",
-    "started_at": "started",
-    "reason": "reason",
-}
 
 WorkflowId = Annotated[str, typer.Argument(help="Id of the workflow.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
-
-
-@app.command("list")
-def list_(
-    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, 200 at most.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """List workflows, newest first."""
-    page = Client().get("/v1/workflows", status=status, limit=limit, cursor=cursor)
-    show_rows(page["items"], _COLUMNS, output)
-    if page["next_cursor"]:
-        note(f"more: --cursor {page['next_cursor']}")
-    elif not page["items"]:
-        note("no workflows; `fulcrum wf start -f intent.json` starts one")
 
 
 @app.command("show")
@@ -126,6 +104,7 @@ def start(
 
 
 app.command("watch")(watching.watch)
+finding.add_to(app)
 verbs.add_to(app)
 
 

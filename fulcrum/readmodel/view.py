@@ -1,7 +1,7 @@
 """A workflow as the read model shows it: the run, its timeline, the attempts, and how fresh all that is.
 
-The parts are JSON text from the moment they are projected, so an answer is put together and never
-taken apart.
+The parts are JSON text from the moment they are projected, so an answer is put together of them; all that is
+added is how long each transition took.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from fulcrum.readmodel.latency import timed
 from fulcrum.readmodel.projection import timestamp
 
 Source = Literal["cache", "database", "intake"]
@@ -57,7 +58,8 @@ def answer(
 
     ``waiting_on`` is JSON text too; None: the workflow is finished.
     """
-    entries = ",".join(view.entries[version] for version in sorted(view.entries) if version <= view.version)
+    known = (view.entries[version] for version in sorted(view.entries) if version <= view.version)
+    entries = ",".join(timed(known))
     stamp = (
         f'{{"source":"{freshness.source}","version":{view.version},"as_of":"{timestamp(freshness.as_of)}"}}'
     )

@@ -18,6 +18,10 @@ class NoSessionFree(DatabaseDown):
     """Every session of this process is in use: wait, the others will be done."""
 
 
+class StatementTimeout(Unavailable):
+    """A statement ran into its time limit; the connection is fine."""
+
+
 class SerializationFailure(Retryable):
     """Two transactions stood in each other's way; the same work may succeed at once."""
 

@@ -16,8 +16,14 @@ import aiopg
 import psycopg2
 import psycopg2.extensions
 
-from fulcrum.errors import Unavailable
-from fulcrum.store.failures import DatabaseDown, NoSessionFree, really_cancelled, translate, translate_refusal
+from fulcrum.store.failures import (
+    DatabaseDown,
+    NoSessionFree,
+    StatementTimeout,
+    really_cancelled,
+    translate,
+    translate_refusal,
+)
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 _CONNECT_TIMEOUT = 5.0
@@ -80,8 +86,8 @@ class Session:
             raise translate(error, self.closed, self._server) from error
 
     async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Execute. Raises Unavailable (DatabaseDown when the connection is gone), SerializationFailure,
-        or psycopg2's own error when the statement is wrong.
+        """Execute. Raises Unavailable (DatabaseDown when the connection is gone, StatementTimeout when the
+        server took too long), SerializationFailure, or psycopg2's own error when the statement is wrong.
 
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
@@ -92,7 +98,9 @@ class Session:
             if really_cancelled():
                 self.close()
                 raise
-            raise Unavailable(f"Postgres at {self._server}: a statement ran into its time limit") from error
+            raise StatementTimeout(
+                f"Postgres at {self._server}: a statement ran into its time limit"
+            ) from error
         except TimeoutError as error:
             self.close()
             raise DatabaseDown(f"Postgres at {self._server} did not answer a statement") from error

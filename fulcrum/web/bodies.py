@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, LiteralString
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -37,6 +39,18 @@ def one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _moment(value: str) -> str:
+    """A time with its zone, as RFC 3339 has it."""
+    try:
+        known = _RFC_3339.fullmatch(value) is not None and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        known = False
+    if not known:
+        raise PydanticCustomError("moment", "use a time with its zone, such as 2026-03-01T12:00:00Z")
+    return value
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DEFINITIONS = sorted(DEFINITIONS)
 _STATUSES = [str(status) for status in Status]
 
@@ -51,6 +65,17 @@ Sku = Annotated[
 REFERENCE_PATTERN = r"^[!-~]([ -~]{0,126}[!-~])?$"
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
 Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN), Field(json_schema_extra={"format": "uuid"})]
+Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+STEP_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+StepName = Annotated[str, StringConstraints(pattern=STEP_PATTERN)]
+_FLAGS = ("true", "false")
+#: Text, so that nothing but these two words passes for a truth.
+Flag = Annotated[str, one_of(_FLAGS, "use one of {names}"), Field(json_schema_extra={"enum": list(_FLAGS)})]
+Moment = Annotated[
+    str,
+    AfterValidator(_moment),
+    Field(json_schema_extra={"format": "date-time"}, examples=["2026-03-01T12:00:00Z"]),
+]
 Cursor = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}={0,2}$"),
@@ -103,11 +128,7 @@ def _one_line_a_sku(lines: tuple[LineBody, ...]) -> tuple[LineBody, ...]:
 class IntentBody(Body):
     """What is to be fulfilled: taken from stock, paid, and shipped."""
 
-    tenant: Annotated[
-        str,
-        StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"),
-        Field(description="Who the intent belongs to.", examples=["acme"]),
-    ]
+    tenant: Annotated[Tenant, Field(description="Who the intent belongs to.", examples=["acme"])]
     customer_ref: Annotated[
         Reference, Field(description="The tenant's own name for the customer; no personal data.")
     ]
@@ -178,7 +199,7 @@ class StepBody(RequestBody):
 
     step: Annotated[
         str | None,
-        StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
+        StringConstraints(pattern=STEP_PATTERN),
         Field(description="A step of the definition; without one, the step that the workflow waits for."),
     ] = None
 
@@ -236,8 +257,43 @@ class WorkflowsQuery(Parameters):
         one_of(_STATUSES, "use one of {names}"),
         Field(description="Only those of this status.", json_schema_extra={"enum": _STATUSES}),
     ] = None
+    paused: Annotated[Flag | None, Field(description="Only paused ones, or only the others.")] = None
+    attention: Annotated[
+        Flag | None, Field(description="Only those that need attention, or only the others.")
+    ] = None
+    step: Annotated[
+        StepName | None, Field(description="Only those that wait for the answer of this step.")
+    ] = None
+    tenant: Annotated[Tenant | None, Field(description="Only those of this tenant.")] = None
+    definition: Annotated[
+        str | None,
+        one_of(_DEFINITIONS, "use one of {names}"),
+        Field(description="Only those of this definition.", json_schema_extra={"enum": _DEFINITIONS}),
+    ] = None
+    sku: Annotated[Sku | None, Field(description="Only those with a line of this SKU.")] = None
+    older_than: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[1-9][0-9]{0,3}[smhd]$"),
+        Field(description="Only those that started so long ago or longer.", examples=["90s", "4h", "7d"]),
+    ] = None
+    started_before: Annotated[Moment | None, Field(description="Only those that started before.")] = None
+    started_after: Annotated[Moment | None, Field(description="Only those that started then or later.")] = (
+        None
+    )
     cursor: Cursor | None = None
     limit: Limit = PAGE
+
+
+class SearchQuery(Parameters):
+    """What to look for."""
+
+    q: Annotated[
+        Reference,
+        Field(
+            description="Id of a workflow, intent, command or event; correlation id; customer_ref; SKU.",
+            examples=["order-1"],
+        ),
+    ]
 
 
 class SkuPath(Parameters):

@@ -12,6 +12,7 @@ from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
+from fulcrum.web.lists import list_workflows
 from fulcrum.web.operation import Handler, Operation
 from fulcrum.web.operations import (
     abort_operation,
@@ -42,8 +43,9 @@ from fulcrum.web.parked import (
     show_parked,
 )
 from fulcrum.web.parked_keys import list_parked_keys, release_parked_key
+from fulcrum.web.search import search
 from fulcrum.web.stock import receive_stock, show_stock
-from fulcrum.web.workflows import explain_workflow, list_workflows, show_workflow
+from fulcrum.web.workflows import explain_workflow, show_workflow
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-body")
 _KEYED = (*_BODY, "idempotency-key", "key-reused", "unavailable")
@@ -66,7 +68,11 @@ ROUTES: tuple[Operation, ...] = (
     ),
     Operation(
         "GET", "/v1/workflows", list_workflows, {200: answers.WorkflowPage},
-        ("invalid-parameter", "unavailable"), query_model=bodies.WorkflowsQuery,
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.WorkflowsQuery,
+    ),
+    Operation(
+        "GET", "/v1/search", search, {200: answers.SearchResult},
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.SearchQuery,
     ),
     Operation(
         "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 import typer
 from click.testing import Result
-from decisions import decision, history
+from decisions import decision, history, step
 from eventually import eventually
 from intake import free_port, intake_process
 from intents import intent_body
@@ -289,6 +289,62 @@ def test_api_posts_what_fields_say(run: Run) -> None:
     assert run(app, *post, "-f", "quantity=6").exit_code == 5
 
 
+def test_list_takes_every_filter(run: Run, settings: Settings) -> None:
+    """What each option asks for is what is shown; the next page is reached with the same filters."""
+    tenant = f"t{uuid4().hex[:8]}"
+    steps = (step("authorize_payment"), step(status="requested"))
+    told = [
+        decision(1, workflow_id=str(uuid4()), tenant=tenant, status=status, steps=steps)
+        for status in ("running", "paused", "needs_attention")
+    ]
+    apply(settings, told)
+    for options, count in (
+        ((), 3),
+        (("--status", "running"), 1),
+        (("--paused",), 1),
+        (("--not-paused",), 2),
+        (("--attention",), 1),
+        (("--no-attention", "--not-paused"), 1),
+        (("--step", "reserve_stock"), 3),
+        (("--older-than", "1h"), 3),
+        (("--started-after", "2026-03-02T00:00:00Z"), 0),
+        (("--started-before", "2026-03-02T00:00:00Z"), 3),
+    ):
+        seen = run(workflow.app, "list", "--tenant", tenant, *options, "-o", "ndjson")
+        assert seen.exit_code == 0, seen.exception
+        assert len(seen.stdout.splitlines()) == count, options
+    assert "leave a filter out" in run(workflow.app, "list", "--sku", tenant).stderr
+    first = run(workflow.app, "list", "--tenant", tenant, "--limit", "2", "-o", "ndjson")
+    cursor = first.stderr.split("--cursor ")[1].strip()
+    rest = run(workflow.app, "list", "--tenant", tenant, "--cursor", cursor, "-o", "ndjson")
+    shown = [json.loads(line)["workflow_id"] for line in (first.stdout + rest.stdout).splitlines()]
+    assert sorted(shown) == sorted(made.workflow_id for made in told)
+    other = run(workflow.app, "list", "--cursor", cursor)
+    assert isinstance(other.exception, Rejected)
+    assert "other filters" in str(other.exception)
+
+
+def test_list_refuses_filters_without_an_index(run: Run) -> None:
+    """The error names what may be asked instead."""
+    seen = run(workflow.app, "list", "--sku", "tea-01", "--tenant", "acme")
+    assert isinstance(seen.exception, Rejected)
+    assert "give only sku, or only tenant" in str(seen.exception)
+
+
+def test_find_says_what_an_id_is(run: Run, settings: Settings) -> None:
+    """One line a workflow, with what the id is to it; an id of nothing is NotFound, exit code 3."""
+    name = f"order-{uuid4()}"
+    told = history(correlation_id=name)
+    apply(settings, told)
+    seen = run(workflow.app, "find", name)
+    assert seen.exit_code == 0, seen.exception
+    assert "correlation_id" in seen.stdout
+    assert told[0].workflow_id in seen.stdout
+    (item,) = json.loads(run(workflow.app, "find", name, "-o", "json").stdout)["items"]
+    assert (item["what"], item["workflow"]["status"]) == ("correlation_id", "completed")
+    assert isinstance(run(workflow.app, "find", str(uuid4())).exception, NotFound)
+
+
 def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
     """One that is being undone is a success and told; a completed one is Conflict, exit code 5."""
     accepted = [
@@ -351,7 +407,7 @@ def test_list_pages_by_cursor(run: Run, settings: Settings) -> None:
 
 def test_empty_list_is_an_empty_array(run: Run) -> None:
     """Nothing found is no error."""
-    seen = run(workflow.app, "list", "--status", "needs_attention", "-o", "json")
+    seen = run(workflow.app, "list", "--status", "terminated", "-o", "json")
     assert (seen.exit_code, json.loads(seen.stdout)) == (0, [])
 
 

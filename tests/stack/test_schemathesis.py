@@ -24,10 +24,11 @@ from fulcrum.operations import store as operations
 from fulcrum.operations.kinds import WORKFLOW_KINDS, verb_of
 from fulcrum.operations.requests import Request
 from fulcrum.readmodel import store
+from fulcrum.readmodel.lists import INDEXES
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
-from fulcrum.web.bodies import Body
+from fulcrum.web.bodies import Body, WorkflowsQuery
 from fulcrum.web.openapi import document
 from fulcrum.web.parked_bodies import SelectionBody
 from fulcrum.web.problem import KINDS
@@ -47,11 +48,13 @@ def spell_out(case: Case) -> None:
         cursor = case.query.get("cursor")
         if isinstance(cursor, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,200}={0,2}", cursor):
             del case.query["cursor"]
+        if case.operation.path == "/v1/workflows":
+            _go_together(case.query)
     if isinstance(case.body, dict):
         case.body = _as_integers(case.body)
-        # A patch has no NUL at any depth; it would be one in the text that Postgres keeps.
         if "kind" in case.body and "selection" in case.body:
             _fit(case.body)
+        # A patch has no NUL at any depth; it would be one in the text that Postgres keeps.
         if "patch" in case.body:
             case.body["patch"] = json.loads(json.dumps(case.body["patch"]).replace("\\u0000", "\\u0001"))
         # One line a SKU.
@@ -86,6 +89,21 @@ def _good(model: type[Body], value: object) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def _go_together(query: dict[str, Any]) -> None:
+    """Leave filters out of a good query until an index answers what remains."""
+    try:
+        WorkflowsQuery.model_validate(query)
+    except ValidationError:
+        return
+    flags = [name for name in ("status", "paused", "attention") if name in query]
+    for name in flags[1:]:
+        del query[name]
+    status = {"status"} if flags else set()
+    for name in ("sku", "definition", "tenant"):
+        if frozenset(status | (query.keys() & {"sku", "definition", "tenant", "step"})) not in INDEXES:
+            query.pop(name, None)
 
 
 def _as_integers(value: Any) -> Any:
@@ -148,6 +166,7 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
         ("/v1/workflows/{workflow_id}", {"workflow_id": told[0].workflow_id}),
         ("/v1/workflows/{workflow_id}", {"workflow_id": told[0].workflow_id}),
         ("/v1/workflows", {}),
+        ("/v1/search", {"q": told[0].workflow_id}),
         ("/v1/stock/{sku}", {"sku": sku}),
         ("/v1/parked", {}),
         ("/v1/parked/{parked_id}", {"parked_id": parked_id}),
@@ -160,7 +179,8 @@ def test_answers_about_stored_things_are_as_documented(address: str, settings: S
     ]
     sources = []
     for path, parameters in asked:
-        response = schema[path]["GET"].Case(path_parameters=parameters).call_and_validate(base_url=address)
+        place = {"query": parameters} if path == "/v1/search" else {"path_parameters": parameters}
+        response = schema[path]["GET"].Case(**place).call_and_validate(base_url=address)
         assert response.status_code == 200, response.text
         sources.append(response.json().get("freshness", {}).get("source"))
     assert sources[:3] == ["intake", "database", "cache"]

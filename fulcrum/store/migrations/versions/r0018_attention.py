@@ -6,7 +6,7 @@ The open commands of a workflow are found by its id, as are those of many workfl
 from alembic import op
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 
 
 def upgrade() -> None:
