@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 
 
@@ -35,13 +36,13 @@ def reads(
                 own.prepare(console.print)
                 result = uvloop.run(measure(Plan(workflows, requests, readers), own, console.print))
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     _tell(result, console)
     if json_output:
         show_json(result)
     if reasons := missed(result):
         typer.echo(f"bench reads: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _tell(result: dict[str, Any], console: Console) -> None:
