@@ -1,6 +1,8 @@
 """What clients send: the body, query and path of every operation, and what each field may hold.
 
 Unknown fields are refused and nothing is converted: a quantity given as text is a fault of the sender.
+
+Long, because it is the whole vocabulary of requests: one short model after another.
 """
 
 from __future__ import annotations

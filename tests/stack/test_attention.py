@@ -1,4 +1,7 @@
-"""Workflows that do not move are found by the rule that fits, and forgotten once they move."""
+"""Workflows that do not move are found by the rule that fits, and forgotten once they move.
+
+Long, because each rule is made true and untrue again on real servers.
+"""
 
 from __future__ import annotations
 

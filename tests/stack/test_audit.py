@@ -1,4 +1,7 @@
-"""Whoever changes something leaves a row that says who, what, why and how it ended, and nobody removes it."""
+"""Whoever changes something leaves a row that says who, what, why and how it ended, and nobody removes it.
+
+Long, because every route that writes has its act here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``fulcrum wf``, ``parked`` and ``stock`` against a running API: what they print, and how they end."""
+"""``fulcrum wf``, ``parked`` and ``stock`` against a running API: what they print, and how they end.
+
+Long, because every command that asks the API is tried on the same one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Does each check of an invariant see what breaks it? It is shown a sound system and a broken one."""
+"""Does each check of an invariant see what breaks it? It is shown a sound system and a broken one.
+
+Long, because each check has its own way to be broken.
+"""
 
 from __future__ import annotations
 

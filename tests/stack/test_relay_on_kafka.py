@@ -1,4 +1,7 @@
-"""Order on the real broker, whatever happens to the one that sends: paused, killed, overtaken, held up."""
+"""Order on the real broker, whatever happens to the one that sends: paused, killed, overtaken, held up.
+
+Long, because each fault needs its own relays, one of them paused or killed at the worst moment.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Is every command uniform: help, forms of output, exit codes, and no question to a program?"""
+"""Is every command uniform: help, forms of output, exit codes, and no question to a program?
+
+Long, because each rule walks the whole tree of commands.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every payment, every command and every order: a move or a documented error, and the money right."""
+"""Every payment, every command and every order: a move or a documented error, and the money right.
+
+Long, because the expectations of all cases stand beside each other.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The simulated provider's scripts and its book: what a token does, and that nothing happens twice."""
+"""The simulated provider's scripts and its book: what a token does, and that nothing happens twice.
+
+Long, because each token and each act has its own lines.
+"""
 
 from __future__ import annotations
 
