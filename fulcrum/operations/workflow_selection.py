@@ -108,7 +108,8 @@ def _conditions(request: Request, wanted: WorkflowFilter) -> list[ColumnElement[
 
 def _has_step(name: str | None, *statuses: StepStatus) -> Exists:
     """Whether a run has a step in one of ``statuses``, of that name if it is given."""
-    step: ColumnElement[Any] = func.json_array_elements(runs.c.steps, type_=JSON).column_valued("step")
+    # Not called as a column of the relation is: the column would be meant.
+    step: ColumnElement[Any] = func.json_array_elements(runs.c.steps, type_=JSON).column_valued("each_step")
     part = step.op("->>", return_type=Text())
     found = select(literal(1)).where(part("status").in_([str(status) for status in statuses]))
     return (found if name is None else found.where(part("name") == name)).exists()
