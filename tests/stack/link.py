@@ -41,10 +41,15 @@ class Link:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection(*self._target)
+            # A connection that was being made when the link was cut must not outlive it.
+            if self._server is None:
+                writer.transport.abort()
+                far_writer.transport.abort()
+                return
+            self._writers |= {writer, far_writer}
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
