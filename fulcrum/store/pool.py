@@ -20,7 +20,8 @@ from fulcrum.store.failures import (
     DatabaseDown,
     NoSessionFree,
     StatementTimeout,
-    really_cancelled,
+    cancellation_kept,
+    times_cancelled,
     translate,
     translate_refusal,
 )
@@ -92,10 +93,10 @@ class Session:
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
         try:
-            with self._translated():
+            with self._translated(), cancellation_kept():
                 await self._cursor.execute(sql, parameters)
         except asyncio.CancelledError as error:
-            if really_cancelled():
+            if times_cancelled() > 0:
                 self.close()
                 raise
             raise StatementTimeout(
@@ -157,18 +158,19 @@ class Pool:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 _forget_next_descriptor()
-                connection = await aiopg.connect(
-                    self._dsn,
-                    timeout=self._statement_timeout + _GRACE,
-                    # jsonb arrives as objects and uuid as text without aiopg's extra round trips.
-                    enable_json=False,
-                    enable_hstore=False,
-                    enable_uuid=False,
-                    options=self._options,
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=3,
-                )
+                with cancellation_kept():
+                    connection = await aiopg.connect(
+                        self._dsn,
+                        timeout=self._statement_timeout + _GRACE,
+                        # jsonb arrives as objects and uuid as text without aiopg's extra round trips.
+                        enable_json=False,
+                        enable_hstore=False,
+                        enable_uuid=False,
+                        options=self._options,
+                        keepalives_idle=10,
+                        keepalives_interval=5,
+                        keepalives_count=3,
+                    )
         except TimeoutError as error:
             raise DatabaseDown(
                 f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s"
