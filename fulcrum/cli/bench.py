@@ -33,6 +33,7 @@ _PARTS: dict[str, str] = {
     "inventory": "fulcrum.cli.bench_inventory",
     "poison": "fulcrum.cli.bench_poison",
     "outage": "fulcrum.cli.bench_outage",
+    "projection": "fulcrum.cli.bench_projection",
     "rebuild": "fulcrum.cli.bench_rebuild",
     "reads": "fulcrum.cli.bench_reads",
 }
