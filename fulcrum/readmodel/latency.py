@@ -18,28 +18,38 @@ from fulcrum.saga import identity
 _NO_ANSWERS = frozenset({"intents", "timers"})
 
 
-def timed(entries: Iterable[str]) -> Iterator[str]:
-    """Each entry (JSON text, in the order of versions from the first) with what it took, in milliseconds.
+class Timing:
+    """Tells what the transitions of one workflow took, one after the other from the first."""
 
-    A time can be negative: the parts that tell what happened have clocks of their own.
-    """
-    previous: datetime | None = None
-    sent: dict[str, tuple[datetime, dict[str, Any]]] = {}
-    for text in entries:
+    def __init__(self) -> None:
+        self._previous: datetime | None = None
+        self._sent: dict[str, tuple[datetime, dict[str, Any]]] = {}
+
+    def tell(self, text: str) -> str:
+        """The entry (JSON text) of the next version, with what it took, in milliseconds.
+
+        A time can be negative: the parts that tell what happened have clocks of their own.
+        """
         entry = json.loads(text)
         at = datetime.fromisoformat(entry["at"])
-        asked = _answered(entry["cause"], sent)
+        asked = _answered(entry["cause"], self._sent)
         told = {
             "answered": None if asked is None else asked[1],
             "since_command_ms": None if asked is None else _milliseconds(asked[0], at),
-            "since_previous_ms": None if previous is None else _milliseconds(previous, at),
+            "since_previous_ms": None if self._previous is None else _milliseconds(self._previous, at),
         }
-        yield f"{text[:-1]},{compact(told)[1:]}"
         for command in entry["commands"]:
             named = {name: command[name] for name in ("command_id", "type", "attempt")}
             # One that is sent again has waited since it was sent first.
-            sent.setdefault(command["command_id"], (at, {**named, "version": entry["version"]}))
-        previous = at
+            self._sent.setdefault(command["command_id"], (at, {**named, "version": entry["version"]}))
+        self._previous = at
+        return f"{text[:-1]},{compact(told)[1:]}"
+
+
+def timed(entries: Iterable[str]) -> Iterator[str]:
+    """Each entry of a whole timeline, as ``Timing`` tells it."""
+    timing = Timing()
+    return (timing.tell(text) for text in entries)
 
 
 def _answered(

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from fulcrum.web.answers import Shape
-from fulcrum.web.bodies import PAGE, Cursor, Limit, Parameters, Reference
-from fulcrum.web.parked_bodies import Moment
+from fulcrum.web.bodies import PAGE, Cursor, Limit, Moment, Parameters, Reference
 
 
 class AuditQuery(Parameters):

@@ -11,10 +11,19 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -41,15 +50,19 @@ def one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _moment(value: str) -> str:
-    """A time with its zone, as RFC 3339 has it."""
+def _moment(value: object) -> datetime:
+    """A time with its zone, as RFC 3339 has it, in UTC: Postgres knows no zone as far away as +23:47."""
     try:
-        known = _RFC_3339.fullmatch(value) is not None and datetime.fromisoformat(value).tzinfo is not None
+        known = isinstance(value, str) and _RFC_3339.fullmatch(value) is not None
+        found = datetime.fromisoformat(str(value)) if known else None
     except ValueError:
-        known = False
-    if not known:
+        found = None
+    if found is None:
         raise PydanticCustomError("moment", "use a time with its zone, such as 2026-03-01T12:00:00Z")
-    return value
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:  # in the first or the last year there is; nothing was there then
+        return found.replace(tzinfo=UTC)
 
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
@@ -73,11 +86,7 @@ StepName = Annotated[str, StringConstraints(pattern=STEP_PATTERN)]
 _FLAGS = ("true", "false")
 #: Text, so that nothing but these two words passes for a truth.
 Flag = Annotated[str, one_of(_FLAGS, "use one of {names}"), Field(json_schema_extra={"enum": list(_FLAGS)})]
-Moment = Annotated[
-    str,
-    AfterValidator(_moment),
-    Field(json_schema_extra={"format": "date-time"}, examples=["2026-03-01T12:00:00Z"]),
-]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment), Field(examples=["2026-03-01T12:00:00Z"])]
 Cursor = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}={0,2}$"),

@@ -71,7 +71,7 @@ def _filter(query: WorkflowsQuery, now: datetime) -> Filter:
         tenant=query.tenant,
         definition=query.definition,
         sku=query.sku,
-        after=_moment(query.started_after),
+        after=query.started_after,
         before=_before(query, now),
     )
     if not chosen.statuses:
@@ -92,15 +92,11 @@ def _statuses(query: WorkflowsQuery) -> frozenset[str]:
 
 
 def _before(query: WorkflowsQuery, now: datetime) -> datetime | None:
-    moment = _moment(query.started_before)
+    moment = query.started_before
     if query.older_than is None:
         return moment
     age = timedelta(**{_UNITS[query.older_than[-1]]: int(query.older_than[:-1])})
     return now - age if moment is None else min(moment, now - age)
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 def _refuse(name: str, detail: str) -> NoReturn:

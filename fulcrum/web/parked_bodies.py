@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
-    BeforeValidator,
     Field,
     StringConstraints,
     ValidationInfo,
@@ -29,6 +26,7 @@ from fulcrum.web.bodies import (
     Body,
     Cursor,
     Limit,
+    Moment,
     OperatorBody,
     Parameters,
     Reference,
@@ -36,22 +34,6 @@ from fulcrum.web.bodies import (
     one_of,
 )
 from fulcrum.web.workflow_bodies import VerbArguments, WorkflowSelection, refuse_arguments
-
-
-def _iso_8601(value: object) -> datetime:
-    """A time in UTC. Seconds since 1970 would be taken too, and are more often a mistake."""
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) and value[4:5] == "-" else None
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise PydanticCustomError(
-            "moment", "give a time in ISO 8601 with its zone, such as 2026-03-01T10:00:00Z"
-        )
-    try:
-        return found.astimezone(UTC)
-    except OverflowError:  # in the first or the last year there is; nothing is parked there
-        return found.replace(tzinfo=UTC)
 
 
 def _storable(value: Any) -> Any:
@@ -67,7 +49,6 @@ ParkedType = Annotated[Name, Field(description="Only those of this message type.
 ParkedGroup = Annotated[Name, Field(description="Only those of this group: its fingerprint.")]
 ParkedWorkflow = Annotated[Uuid, Field(description="Only those of this workflow.")]
 ParkedMessageId = Annotated[Name, Field(description="Only those of this message id.")]
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso_8601)]
 ParkedSince = Annotated[Moment, Field(description="Only those parked then or later.")]
 ParkedUntil = Annotated[Moment, Field(description="Only those parked before.")]
 ParkedStatus = Annotated[

@@ -88,6 +88,20 @@ def test_time_without_zone_or_day_is_refused(text: str) -> None:
         WorkflowsQuery(started_after=text)
 
 
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("0811-02-20T23:57:45.0+23:47", "0811-02-20T00:10:45+00:00"),
+        ("0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00+00:00"),
+    ],
+)
+def test_time_in_a_zone_that_postgres_does_not_know(text: str, utc: str) -> None:
+    """It is taken to UTC, and in the first year there is as if it were UTC."""
+    found = listing._filter(WorkflowsQuery(started_after=text), NOW).after  # type: ignore[arg-type]
+    assert found is not None
+    assert found.isoformat() == utc
+
+
 def test_cursor_belongs_to_its_filter() -> None:
     """With the same filter it is a place in the list; with another one it is refused."""
     last = {"started_at": NOW.isoformat(), "workflow_id": "6f0c1d9e-1111-5222-8333-444455556666"}
