@@ -83,10 +83,20 @@ class Load:
 
 
 class Ends:
-    """Watches the decisions topic in a thread and wakes whoever waits for a workflow's end."""
+    """Watches the decisions topic in a thread and wakes whoever waits for a workflow's end.
 
-    def __init__(self, env: Mapping[str, str], codec: Codec, loop: asyncio.AbstractEventLoop) -> None:
+    ``seen`` is called in the loop with every decision, and when its record was made (calendar seconds).
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        codec: Codec,
+        loop: asyncio.AbstractEventLoop,
+        seen: Callable[[DecisionMade, float], None] | None = None,
+    ) -> None:
         self._codec = codec
+        self._seen = seen
         self._loop = loop
         self._stop = threading.Event()
         self._ends: dict[str, End] = {}
@@ -136,7 +146,11 @@ class Ends:
             except FulcrumError:
                 # Somebody else's test of poisonous records; the dead-letter topic accounts for it.
                 continue
-            if isinstance(decision, DecisionMade) and decision.status in FINAL:
+            if not isinstance(decision, DecisionMade):
+                continue
+            if self._seen is not None:
+                self._loop.call_soon_threadsafe(self._seen, decision, message.timestamp()[1] / 1000)
+            if decision.status in FINAL:
                 self._loop.call_soon_threadsafe(self._ended, End(now, wall, decision))
 
     def _ended(self, end: End) -> None:

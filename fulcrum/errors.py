@@ -8,6 +8,7 @@
     │   └── OutcomeUnknown     it was asked and did not say whether it did it: query before retrying
     ├── Rejected           the request is wrong and stays wrong; tell the sender
     │   ├── NotFound
+    │   ├── Forbidden
     │   └── Conflict
     ├── Corrupt            bytes or a message that no reader can use: park it
     └── Misconfigured      this process must not start
@@ -43,6 +44,10 @@ class Rejected(FulcrumError):
 
 class NotFound(Rejected):
     """No such thing."""
+
+
+class Forbidden(Rejected):
+    """It is not allowed, or switched off."""
 
 
 class Conflict(Rejected):

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds an accepted intent may take to start before it is sent again, at first.",
     )
+    list_timeout: float = Field(
+        2.0, gt=0, le=5, description="Seconds that Postgres may take for a page of a list or for a search."
+    )
     accounts_interval: float = Field(
         5.0, gt=0, description="Seconds between looks at commands that were published and have not come back."
     )
@@ -131,6 +134,26 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds after its publication in which a command that is on no queue may be in the "
         "hands of a worker; later it is missing.",
+    )
+    stuck_interval: float = Field(
+        15.0, gt=0, description="Seconds between looks for workflows that do not move by themselves."
+    )
+    stuck_deadline_grace: float = Field(
+        10.0, ge=0, description="Seconds after a step's deadline in which its timer may still come."
+    )
+    stuck_queue_grace: float = Field(
+        10.0, ge=0, description="Seconds for which a command may lie on a queue that nobody reads."
+    )
+    stuck_answer_grace: float = Field(
+        30.0, ge=0, description="Seconds in which the event of a command that was carried out must arrive."
+    )
+    stuck_outbox_grace: float = Field(
+        30.0, ge=0, description="Seconds for which an event may wait in the outbox of its service."
+    )
+    stuck_lag_grace: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds for which a consumer group may stand still on a partition with records.",
     )
     parked_edit: bool = Field(
         False, description="Whether a parked message may be edited and sent under a new id."

@@ -24,10 +24,11 @@ from fulcrum.saga import timers
 from fulcrum.saga.messages import EVENT_STREAMS, TimerFired
 from fulcrum.saga.run import WorkflowRun
 from fulcrum.settings import Settings
-from fulcrum.tables.runs import RunsTable, partition_of
+from fulcrum.tables.runs import RunsTable
 from fulcrum.telemetry import metrics
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.headers import Envelope
+from fulcrum.wire.partitioning import partition_of
 from fulcrum.wire.topics import Topics
 
 log = structlog.get_logger()

@@ -29,8 +29,12 @@ def record(
     topic: str,
     partition: int,
     offset: int,
+    traceparent: str | None = None,
 ) -> DecisionMade:
-    """The journal's entry for ``decision``, taken because of ``event`` at the given place in Kafka."""
+    """The journal's entry for ``decision``, taken because of ``event`` at the given place in Kafka.
+
+    ``traceparent`` is the trace that the event came in.
+    """
     run = decision.run
     passed_over = run.passed_over
     return DecisionMade(
@@ -48,6 +52,7 @@ def record(
             partition=partition,
             offset=offset,
             actor=getattr(event, "actor", None),
+            traceparent=traceparent,
             **_asked(event),
         ),
         step=decision.step,

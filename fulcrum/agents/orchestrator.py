@@ -117,6 +117,7 @@ class Orchestrator:
             topic=event.message.topic,
             partition=event.message.partition,
             offset=event.message.offset,
+            traceparent=Envelope.from_kafka(event.message.headers).traceparent,
         )
         unsent = Unsent(version=made.version, record=self._codec.encode(made))
         run = decision.run.with_unsent(unsent, self._sent.proven(message.workflow_id))

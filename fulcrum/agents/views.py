@@ -10,8 +10,9 @@ import faust
 from faust.web import Request, Response, View
 
 from fulcrum.saga.run import Status, WorkflowRun
-from fulcrum.tables.runs import RunsTable, partition_of
+from fulcrum.tables.runs import RunsTable
 from fulcrum.wire.codec import Codec
+from fulcrum.wire.partitioning import partition_of
 
 _LIST_MOST = 500
 

@@ -13,6 +13,7 @@ import uvloop
 from rich.console import Console
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 from fulcrum.localstack import running
@@ -32,7 +33,9 @@ _PARTS: dict[str, str] = {
     "inventory": "fulcrum.cli.bench_inventory",
     "poison": "fulcrum.cli.bench_poison",
     "outage": "fulcrum.cli.bench_outage",
+    "projection": "fulcrum.cli.bench_projection",
     "rebuild": "fulcrum.cli.bench_rebuild",
+    "reads": "fulcrum.cli.bench_reads",
 }
 
 
@@ -74,13 +77,13 @@ def system(
                 if own is not None:
                     own.keep = bool(result["violations"])
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     tell(result, console)
     if json_output:
         show_json(result)
     if reasons := failed(result):
         typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 from fulcrum.settings import load_settings
@@ -47,13 +48,13 @@ def inventory(
                 result = uvloop.run(measure(plan, own))
                 own.keep = bool(result["violations"])
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     _tell(result, console)
     if json_output:
         show_json(result)
     if result["violations"]:
         typer.echo("bench inventory: invariants are broken", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

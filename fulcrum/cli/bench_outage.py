@@ -9,6 +9,7 @@ import uvloop
 from rich.console import Console
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 
@@ -45,7 +46,7 @@ def outage(
                 result = uvloop.run(measure(Plan(service, away, most), own, console.print))
                 own.keep = bool(result["missing"])
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     for name in (
         "offered",
         "backlog",
@@ -59,4 +60,4 @@ def outage(
         show_json(result)
     if reasons := failed(result):
         typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)

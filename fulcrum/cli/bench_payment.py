@@ -9,6 +9,7 @@ import uvloop
 from rich.console import Console
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 
@@ -43,7 +44,7 @@ def payment(
                 result = uvloop.run(measure(plan, own, console.print))
                 own.keep = bool(result["violations"])
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     strain = result["strain"]
     console.print(
         f"latency {result['latency_ms']:g} ms, {plan.duration:g} s a run, "
@@ -55,7 +56,7 @@ def payment(
         show_json(result)
     if result["violations"]:
         typer.echo(f"bench: {'; '.join(result['violations'])}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _calls(text: str, commands: int) -> tuple[int, ...]:

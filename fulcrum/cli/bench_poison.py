@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 
@@ -45,7 +46,7 @@ def poison(
                 own.prepare(console.print)
                 result = uvloop.run(measure(plan, own, console.print))
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     table = Table("service", "good commands", "without", "with", "cost %", "noise %", "verdict")
     for name, compared in result["services"].items():
         for figure, each in compared.items():
@@ -56,4 +57,4 @@ def poison(
         show_json(result)
     if reasons := failed(result):
         typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fulcrum.cli.client import Output, show_json, show_rows
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 
@@ -51,7 +52,7 @@ def rebuild(
                     measured = measure(settings, size, own.processes())
                     runs.append({**measured, "before": before, "after": strain()})
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     if json_output:
         show_json({"conditions": found, "runs": runs})
     else:
@@ -59,7 +60,7 @@ def rebuild(
         show_rows(shown, _COLUMNS, Output.TABLE)
     if faults := [fault for run in runs for fault in run["faults"]]:
         typer.echo(f"bench: {'; '.join(faults)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _sizes(text: str) -> list[int]:

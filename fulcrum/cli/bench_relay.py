@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.errors import Rejected
 
@@ -42,13 +43,13 @@ def relay(
                 own.prepare(console.print)
                 result = uvloop.run(measure(plan, own.settings()))
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     _tell(result, console)
     if json_output:
         show_json(result)
     if reasons := failed(result):
         typer.echo(f"bench relay: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def sizes_of(given: str) -> tuple[int, ...]:

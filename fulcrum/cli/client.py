@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fulcrum.errors import Conflict, FulcrumError, NotFound, Rejected, Unavailable
+from fulcrum.errors import Conflict, Forbidden, FulcrumError, NotFound, Rejected, Unavailable
 
 DEFAULT_API = "http://127.0.0.1:8080"
 _TIMEOUT = 10.0
 _BY_STATUS: Mapping[int, type[FulcrumError]] = {
+    401: Forbidden,
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     502: Unavailable,
@@ -75,24 +77,42 @@ class Client:
     def _request(
         self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        secure = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(str(self._parts.hostname), self._parts.port, timeout=_TIMEOUT)
+        return _reply(*self.exchange(method, path, body, headers))
+
+    def exchange(
+        self, method: str, path: str, body: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers of the answer, whatever it is; Unavailable when there is none."""
+        connection = self.connect(_TIMEOUT)
         sent = {"Accept": "application/json", **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
         try:
-            connection.request(method, self._parts.path + path, body, sent)
+            connection.request(method, self.prefix + path, body, sent)
             response = connection.getresponse()
-            text = response.read()
+            return response.status, response.read(), dict(response.getheaders())
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(
-                f"The API at {self.address} does not answer ({error}); is `fulcrum run intake` running? "
-                "FULCRUM_API names another address."
-            ) from error
+            raise self.away(error) from error
         finally:
             connection.close()
-        return _reply(response.status, text, dict(response.getheaders()))
+
+    @property
+    def prefix(self) -> str:
+        """The path that the address begins with; often empty."""
+        return self._parts.path
+
+    def connect(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection to the API, not opened yet; ``timeout`` in seconds is for each of its waits."""
+        secure = self._parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(str(self._parts.hostname), self._parts.port, timeout=timeout)
+
+    def away(self, error: Exception) -> Unavailable:
+        """What to raise when the API does not answer."""
+        return Unavailable(
+            f"The API at {self.address} does not answer ({error}); is `fulcrum run intake` running? "
+            "FULCRUM_API names another address."
+        )
 
 
 def _reply(status: int, text: bytes, headers: Mapping[str, str]) -> Reply:
@@ -102,7 +122,12 @@ def _reply(status: int, text: bytes, headers: Mapping[str, str]) -> Reply:
         raise Unavailable(f"This is no answer of Fulcrum's API: status {status}, {text[:80]!r}") from None
     if status < 400:
         return Reply(status, body, headers)
-    raise _BY_STATUS.get(status, Rejected)(_told(body))
+    raise refusal(status, body)
+
+
+def refusal(status: int, problem: Mapping[str, Any]) -> FulcrumError:
+    """The error that stands for a problem of the API."""
+    return _BY_STATUS.get(status, Rejected)(_told(problem))
 
 
 def _told(problem: Mapping[str, Any]) -> str:
@@ -131,6 +156,16 @@ def show_line(value: object) -> None:
     typer.echo(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
+def show_document(value: Mapping[str, Any], output: Output) -> None:
+    """Print one thing; a table has each of its fields on a line."""
+    if output is Output.TABLE:
+        show_fields(value)
+    elif output is Output.JSON:
+        show_json(value)
+    else:
+        show_line(value)
+
+
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], output: Output) -> None:
     """Print ``rows``; a table has ``columns``: heading by field."""
     if output is Output.JSON:
@@ -152,12 +187,12 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], out
 def _cell(name: str, value: object) -> str:
     if value is None:
         return ""
-    return clock(str(value)) if name.endswith("_at") else str(value)
+    return clock(str(value)) if name.endswith("_at") or name == "since" else str(value)
 
 
 def clock(moment: str) -> str:
     """A time of the API for people: to the millisecond, in UTC."""
-    return f"{moment[:10]} {moment[11:23]}Z"
+    return f"{moment[:10]} {moment[11:23].rstrip('Z')}Z"
 
 
 def console() -> Console:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
+from fulcrum.cli.client import Output, OutputOption, note, show_document
+from fulcrum.cli.exits import Exit
 from fulcrum.settings import load_settings
 from fulcrum.store import migrate as migrations
 
@@ -21,10 +25,13 @@ def migrate() -> None:
 
 
 @app.command("status")
-def status() -> None:
-    """Say which revision the database is at; exit code 1 when one is missing."""
+def status(output: OutputOption = Output.TABLE) -> None:
+    """Say which revision the database is at; exit code 10 when one is missing."""
     found = migrations.status(load_settings().postgres_dsn)
-    typer.echo(f"database {found.current or 'empty'}, this version {found.head}")
+    if output is Output.TABLE:
+        typer.echo(f"database {found.current or 'empty'}, this version {found.head}")
+    else:
+        show_document({**asdict(found), "pending": list(found.pending)}, output)
     if found.pending:
-        typer.echo(f"missing {', '.join(found.pending)}: run `fulcrum db migrate`")
-        raise typer.Exit(1)
+        note(f"missing {', '.join(found.pending)}: run `fulcrum db migrate`")
+        raise typer.Exit(Exit.FOUND)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.cli.telling import Check, tell
 from fulcrum.localstack import Running, Stack, running
@@ -44,9 +45,9 @@ def demo(
                         threading.Event().wait()
         except KeyboardInterrupt:
             console.print("Stopped.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(Exit.INTERRUPTED) from None
     if not all(check.held for check in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _print_checks(checks: list[Check], console: Console) -> None:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from fulcrum.cli.health import ROLES_VARIABLE
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.localstack import ROLES, RoleProcess, Running, Stack, Supervisor, running
-from fulcrum.localstack.running import start_roles
+from fulcrum.localstack.running import start_roles, where
 
 _COLOURS = dict(zip(ROLES, ("magenta", "cyan", "green", "yellow", "blue", "bright_red"), strict=True))
 _WIDTH = max(map(len, ROLES))
@@ -60,7 +61,7 @@ def run_all() -> None:
         supervisor = Supervisor({}, print_log, Stack().home.path / "logs")
         try:
             roles = start_roles(supervisor)
-            print_addresses(roles, {name: os.environ[name] for name in os.environ})
+            print_addresses(roles, {**os.environ, ROLES_VARIABLE: where(roles)})
             threading.Event().wait()
         except KeyboardInterrupt:
             _console.print("Stopping.")

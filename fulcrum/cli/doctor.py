@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,13 +14,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from fulcrum.cli.client import console, note, show_json
+from fulcrum.cli.client import Output, OutputOption, console, note, show_json, show_line
+from fulcrum.cli.exits import Exit
 from fulcrum.doctor.findings import Finding, State
 from fulcrum.doctor.live import examine
 from fulcrum.doctor.live_postgres import Scope
+from fulcrum.errors import Rejected
 from fulcrum.settings import load_settings
 
-_BROKEN, _CANNOT_LOOK = 10, 7
 _STYLES = {
     State.HOLDS: "green",
     State.BROKEN: "bold red",
@@ -36,7 +38,20 @@ def doctor(
     sample: Annotated[
         int, typer.Option(min=1, max=20_000, help="How many workflows are looked at by each check.")
     ] = 1000,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.tar.gz",
+            help="Put the findings, health, lag, queues, settings without passwords, versions and the ends "
+            "of --logs into this file, for whoever helps.",
+        ),
+    ] = None,
+    logs: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --bundle: a log file, or a folder of *.log. May be repeated."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    json_output: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
 ) -> None:
     """Check the invariants of the running system without loading it.
 
@@ -44,21 +59,31 @@ def doctor(
     could not be carried out. What waits for a person (parked messages, runs that need attention) is shown
     and changes no exit code.
     """
+    if logs and bundle is None:
+        raise Rejected("--logs goes into a bundle: add --bundle FILE.tar.gz")
     settings = load_settings()
     began = time.monotonic()
     findings = asyncio.run(examine(settings, Scope(grace, sample)))
     took = time.monotonic() - began
     states = {finding.state for finding in findings}
-    if json_output:
-        show_json(_report(findings, grace, sample, took))
+    report = _report(findings, grace, sample, took)
+    if json_output or output is Output.JSON:
+        show_json(report)
+    elif output is Output.NDJSON:
+        for finding in findings:
+            show_line(finding.as_dict())
     else:
         _tell(findings, took)
+    if bundle is not None:
+        from fulcrum.cli.bundle import write
+
+        note(f"doctor: {write(bundle, settings, report, logs or ())}")
     if State.BROKEN in states:
         note("doctor: broken: " + ", ".join(_named(findings, State.BROKEN)))
-        raise typer.Exit(_BROKEN)
+        raise typer.Exit(Exit.FOUND)
     if State.UNKNOWN in states:
         note("doctor: could not look: " + ", ".join(_named(findings, State.UNKNOWN)))
-        raise typer.Exit(_CANNOT_LOOK)
+        raise typer.Exit(Exit.UNREACHABLE)
 
 
 def _named(findings: Sequence[Finding], state: State) -> list[str]:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
-from fulcrum.cli.again import EXIT_INTERRUPTED
 from fulcrum.cli.client import Output, OutputOption, clock, note, show_json, show_line
+from fulcrum.cli.exits import Exit
 from fulcrum.commands.parker import jsonable
 from fulcrum.errors import Corrupt, Rejected, Unavailable
 from fulcrum.settings import Settings, load_settings
@@ -77,7 +77,7 @@ def tail(
             if seen == count:
                 break
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
     if output is Output.JSON:
         show_json(found)
     elif not seen:

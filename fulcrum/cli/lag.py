@@ -45,7 +45,7 @@ def lag(
                 note(f"lag above {fail_above}: {', '.join(over)}")
             return not over
 
-        shown(look, watch, every)
+        shown(look, watch, every, output)
 
 
 def _by_topic(stands: Sequence[Standing], before: dict[tuple[str, str], int]) -> list[dict[str, Any]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
 import fulcrum
+from fulcrum.cli import exits
+from fulcrum.cli.completion import VARIABLE, words_to_complete
 from fulcrum.cli.roles import CONCURRENCY, ROLES, run_role
-from fulcrum.errors import Conflict, FulcrumError, NotFound, Unavailable
+from fulcrum.errors import FulcrumError
 from fulcrum.settings import load_settings
 
 #: Here and not with its module, which is loaded only when it runs.
@@ -26,7 +32,14 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Order-fulfilment control plane: run it, feed it, look into it.",
+    # What it would add installs itself; `fulcrum completion` prints.
+    add_completion=False,
+    help=f"""Order-fulfilment control plane: run it, feed it, look into it.
+
+\b
+Exit codes of every command:
+{exits.table()}
+""",
 )
 
 #: Groups of commands by name: the module that has them as ``app``, and what they are about.
@@ -40,9 +53,11 @@ _GROUPS = {
     "schema": ("fulcrum.cli.schema", "The Avro schemas and their registry."),
     "config": ("fulcrum.cli.config", "The settings of this environment."),
     "wf": ("fulcrum.cli.workflow", "Workflow runs."),
+    "stuck": ("fulcrum.cli.stuck", "Workflow runs that do not move by themselves."),
     "definition": ("fulcrum.cli.definition", "The workflow definitions."),
     "parked": ("fulcrum.cli.parked", "Messages that no worker could handle."),
-    "op": ("fulcrum.cli.operation", "Operations on many messages."),
+    "op": ("fulcrum.cli.operation", "Operations on many messages or workflows."),
+    "audit": ("fulcrum.cli.audit", "Who changed what, when and why."),
     "stock": ("fulcrum.cli.stock", "Stock on hand."),
     "projection": ("fulcrum.cli.projection", "The read model: rebuild it from the journal, swap, roll back."),
     "queue": ("fulcrum.cli.queue", "The RabbitMQ queues of commands."),
@@ -56,14 +71,12 @@ _COMMANDS = {
     "simulate": "fulcrum.cli.simulate",
     "doctor": "fulcrum.cli.doctor",
     "lag": "fulcrum.cli.lag",
+    "health": "fulcrum.cli.health",
+    "api": "fulcrum.cli.api",
+    "completion": "fulcrum.cli.completion",
+    "reference": "fulcrum.cli.reference",
 }
-#: Exit codes by error, most special first.
-_EXIT_CODES: tuple[tuple[type[FulcrumError], int], ...] = (
-    (NotFound, 3),
-    (Conflict, 5),
-    (Unavailable, 7),
-    (FulcrumError, 1),
-)
+_loaded: set[str] = set()
 
 
 @app.command("run")
@@ -103,19 +116,42 @@ def _load(wanted: str) -> None:
     A role is started by this program too: it should not load what it does not run.
     """
     known = {"run", "version", *_GROUPS, *_COMMANDS}
-    for name, (module, about) in _GROUPS.items():
-        if wanted == name or wanted not in known:
+    for name in (*_GROUPS, *_COMMANDS):
+        if name in _loaded or (wanted in known and wanted != name):
+            continue
+        _loaded.add(name)
+        if name in _GROUPS:
+            module, about = _GROUPS[name]
             app.add_typer(import_module(module).app, name=name, help=about)
-    for name, module in _COMMANDS.items():
-        if wanted == name or wanted not in known:
-            app.command(name)(getattr(import_module(module), name))
+        else:
+            app.command(name)(getattr(import_module(_COMMANDS[name]), name))
+
+
+def whole() -> typer.Typer:
+    """The program with every command loaded."""
+    _load("")
+    return app
 
 
 def main() -> None:
-    """Run the command line; an expected error prints one line and sets the exit code."""
-    _load(sys.argv[1] if len(sys.argv) > 1 else "")
+    """Run the command line; an expected error prints one line and sets the exit code.
+
+    With -o json or ndjson that line is JSON too, so that a program need not read prose.
+    """
+    words = words_to_complete(os.environ) or sys.argv
+    _load(words[1] if len(words) > 1 else "")
     try:
-        app()
+        app(prog_name="fulcrum", complete_var=VARIABLE)
     except FulcrumError as error:
-        print(f"fulcrum: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(next(code for kind, code in _EXIT_CODES if isinstance(error, kind)))
+        code = exits.of_error(error)
+        told = {"error": type(error).__name__, "detail": str(error), "exit_code": int(code)}
+        line = json.dumps(told, ensure_ascii=False) if _for_program(sys.argv) else f"fulcrum: {error}"
+        print(line, file=sys.stderr)  # noqa: T201
+        sys.exit(code)
+
+
+def _for_program(words: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON."""
+    given = " ".join(words).replace("=", " ").split()
+    follows = any(name in ("-o", "--output") and form in ("json", "ndjson") for name, form in pairwise(given))
+    return follows or bool({"-ojson", "-ondjson"} & {*given})

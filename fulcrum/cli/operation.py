@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import time
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fulcrum.cli.client import (
-    Client,
-    Output,
-    OutputOption,
-    note,
-    segment,
-    show_fields,
-    show_json,
-    show_line,
-    show_rows,
-)
+from fulcrum.cli.client import Client, Output, OutputOption, note, show_rows
+from fulcrum.cli.following import follow, path_of, show_operation, told
+from fulcrum.cli.op_start import start
 
 app = typer.Typer(no_args_is_help=True)
+app.command("start")(start)
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
-_LOOK_EVERY = 0.3
-_MOVING = ("pending", "running")
 _COLUMNS = {
     "id": "id",
     "kind": "kind",
@@ -42,6 +30,7 @@ _COLUMNS = {
 _ITEM_COLUMNS = {
     "number": "#",
     "parked_id": "parked message",
+    "workflow_id": "workflow",
     "state": "state",
     "outcome": "outcome",
     "ended_at": "ended",
@@ -66,24 +55,24 @@ def list_(
     if page["next_cursor"]:
         note(f"more: --cursor {page['next_cursor']}")
     elif not page["items"]:
-        note("no operations; `fulcrum parked replay --group FINGERPRINT --reason ...` starts one")
+        note("no operations; `fulcrum op start` and `fulcrum parked replay` start one")
 
 
 @app.command("show")
 def show(
     operation_id: OperationId,
-    items: Annotated[bool, typer.Option("--items", help="Each message and what became of it.")] = False,
+    items: Annotated[bool, typer.Option("--items", help="Each item and what became of it.")] = False,
     state: Annotated[str | None, typer.Option(help="With --items, only those of this state.")] = None,
     limit: Annotated[int, typer.Option(help="With --items, how many, 200 at most.")] = 50,
     after: Annotated[int, typer.Option(help="With --items, where the list before ended.")] = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show an operation with its counts, or what became of each message."""
+    """Show an operation with its counts, or what became of each item."""
     client = Client()
     if not items:
-        show_operation(client.get(_path(operation_id)), output)
+        show_operation(client.get(path_of(operation_id)), output)
         return
-    page = client.get(f"{_path(operation_id)}/items", state=state, limit=limit, after=after)
+    page = client.get(f"{path_of(operation_id)}/items", state=state, limit=limit, after=after)
     show_rows(page["items"], _ITEM_COLUMNS, output)
     if page["next_after"]:
         note(f"more: --after {page['next_after']}")
@@ -93,7 +82,7 @@ def show(
 def watch(operation_id: OperationId, timeout: Timeout = 300.0, output: OutputOption = Output.TABLE) -> None:
     """Print the counts as they move, until the operation ends or needs a person.
 
-    Exit code 1 when something failed, or when it did not come to its end.
+    Exit code 6 when some messages failed, 1 when all did or it did not come to its end.
     """
     follow(Client(), operation_id, timeout, output)
 
@@ -102,7 +91,7 @@ def watch(operation_id: OperationId, timeout: Timeout = 300.0, output: OutputOpt
 def pause(
     operation_id: OperationId, reason: Reason, actor: Actor = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Hold an operation up; the message in hand is finished."""
+    """Hold an operation up; what is in hand is finished."""
     _control("pause", operation_id, reason, actor, output)
 
 
@@ -118,64 +107,14 @@ def resume(
 def abort(
     operation_id: OperationId, reason: Reason, actor: Actor = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """End an operation; messages that it has not begun stay as they are."""
+    """End an operation; what it has not begun stays as it is."""
     _control("abort", operation_id, reason, actor, output)
 
 
 def _control(act: str, operation_id: str, reason: str, actor: str | None, output: Output) -> None:
     body = {"actor": actor or getpass.getuser(), "reason": reason}
-    operation = Client().post(f"{_path(operation_id)}/{act}", body).body
+    operation = Client().post(f"{path_of(operation_id)}/{act}", body).body
     if output is Output.TABLE:
         typer.echo(told(operation))
     else:
         show_operation(operation, output)
-
-
-def follow(client: Client, operation_id: str, timeout: float, output: Output) -> None:
-    """Print the operation as it moves; sets the exit code."""
-    deadline = time.monotonic() + timeout
-    seen = ""
-    try:
-        while True:
-            operation = client.get(_path(operation_id))
-            if (line := told(operation)) != seen:
-                seen = line
-                if output is Output.TABLE:
-                    typer.echo(line)
-                elif output is Output.NDJSON:
-                    show_line(operation)
-            if operation["state"] not in _MOVING or time.monotonic() >= deadline:
-                break
-            time.sleep(_LOOK_EVERY)
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    if output is Output.JSON:
-        show_json(operation)
-    if operation["state"] in _MOVING:
-        note(f"still {operation['state']} after {timeout:g} s; it goes on by itself")
-        raise typer.Exit(EXIT_TIMED_OUT)
-    if operation["state"] != "done" or operation["failed"]:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def told(operation: Mapping[str, Any]) -> str:
-    """An operation on one line."""
-    counts = ", ".join(f"{operation[name]} {name}" for name in ("succeeded", "failed", "skipped", "pending"))
-    why = f" ({operation['why']})" if operation["why"] else ""
-    return (
-        f"{operation['id']} {operation['kind']} {operation['state']}{why}: {counts} of {operation['total']}"
-    )
-
-
-def show_operation(operation: Mapping[str, Any], output: Output) -> None:
-    """An operation whole."""
-    if output is Output.TABLE:
-        show_fields(operation)
-    elif output is Output.JSON:
-        show_json(operation)
-    else:
-        show_line(operation)
-
-
-def _path(operation_id: str) -> str:
-    return f"/v1/operations/{segment(operation_id)}"

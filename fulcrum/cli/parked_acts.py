@@ -6,7 +6,6 @@ A selection is planned first. On a terminal the plan is shown and asked about; a
 from __future__ import annotations
 
 import getpass
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -24,7 +23,8 @@ from fulcrum.cli.client import (
     show_json,
     show_line,
 )
-from fulcrum.cli.operation import follow, show_operation, told
+from fulcrum.cli.consent import agreed, on_terminal
+from fulcrum.cli.following import follow, show_operation, told
 from fulcrum.errors import Rejected
 
 OneOrNone = Annotated[str | None, typer.Argument(help="One message; without it, those that options select.")]
@@ -40,7 +40,7 @@ All = Annotated[bool, typer.Option("--all", help="Every message that can be take
 Most = Annotated[int | None, typer.Option(help="Take so many, the oldest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be taken.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Follow it; exit code 1 when something failed.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Follow it; exit code 6 when some failed.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
 
 
@@ -179,11 +179,6 @@ def _do(wish: _Wish, parked_id: str | None, manner: _Manner, output: Output) -> 
         _show(message, output)
 
 
-def on_terminal() -> bool:
-    """Whether a person can be asked."""
-    return sys.stdin.isatty()
-
-
 def _many(wish: _Wish, manner: _Manner, output: Output) -> None:
     if not wish.chosen and not wish.everything:
         raise Rejected("nothing is selected: give an id, options such as --group, or --all")
@@ -203,7 +198,7 @@ def _many(wish: _Wish, manner: _Manner, output: Output) -> None:
             _show(plan, output)
             return
         left_out = ", ".join(f"{number} {why}" for why, number in plan["excluded"].items()) or "none"
-        typer.confirm(f"{wish.kind} {plan['total']} messages (left out: {left_out})?", abort=True, err=True)
+        agreed(f"{wish.kind} {plan['total']} messages (left out: {left_out})?")
     operation = client.post("/v1/operations", body, str(uuid4())).body
     if manner.wait:
         note(told(operation))

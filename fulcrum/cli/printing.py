@@ -35,7 +35,18 @@ def show_head(workflow: Mapping[str, Any]) -> None:
         show_parts("step", f"{step['name']:<20}", step["status"], ", ".join(_remarks(step)))
         if waiting := waiting_for(step, workflow["attempts"] or ()):
             show_parts("    ", waiting)
+    if waits := workflow.get("waiting_on"):
+        show_why(waits)
     show_parts("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
+
+
+def show_why(told: Mapping[str, Any]) -> None:
+    """What the workflow waits for, since when, and what happens next."""
+    show_parts("why", told["sentence"])
+    if told["since"]:
+        show_parts("since", clock(told["since"]))
+    if told["next"]:
+        show_parts("next", told["next"], clock(told["due"]) if told["due"] else "")
 
 
 def _remarks(step: Mapping[str, Any]) -> Iterator[str]:
@@ -70,9 +81,20 @@ def show_entry(entry: Mapping[str, Any]) -> None:
     told = f"ignored: {entry['ignored']}" if entry["ignored"] else issued
     if asked := _asked(entry):
         told = f"{asked}; {told}"
+    if took := _took(entry):
+        told = f"{told} ({took})" if told else f"({took})"
     cause = entry["cause"]
     what = cause.get("verb") or cause["type"]
     show_parts(f"{entry['version']:>3}", clock(entry["at"]), f"{what:<18}", state_of(entry), told)
+
+
+def _took(entry: Mapping[str, Any]) -> str:
+    """How long the answer took, or else how long nothing happened."""
+    if (took := entry.get("since_command_ms")) is not None:
+        return f"{took:g} ms after {entry['answered']['type']}"
+    if (took := entry.get("since_previous_ms")) is not None:
+        return f"{took:g} ms after the one before"
+    return ""
 
 
 def _asked(entry: Mapping[str, Any]) -> str:

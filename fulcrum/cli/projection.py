@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from fulcrum.cli.audited import audited
 from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.rebuild_progress import stoppable, telling
 from fulcrum.errors import Rejected
 from fulcrum.readmodel import control, generations
@@ -22,7 +25,6 @@ from fulcrum.store.plain import connected
 
 app = typer.Typer(no_args_is_help=True)
 
-_DIFFERENT = 1
 _COLUMNS = {
     "generation": "generation",
     "status": "status",
@@ -33,6 +35,8 @@ _COLUMNS = {
     "error": "",
 }
 
+Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit.")]
+Actor = Annotated[str | None, typer.Option(help="Who decides it; the user of this terminal if not given.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The projection; there is one: workflows.")]
 
 
@@ -47,6 +51,8 @@ def rebuild(
         str | None,
         typer.Option(metavar="PARTITION:OFFSET", help="Leave out the decision that the rebuild stopped at."),
     ] = None,
+    reason: Reason = None,
+    actor: Actor = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Replay the journal into a new generation beside the live one, or go on with the one that was begun.
@@ -54,8 +60,14 @@ def rebuild(
     Ctrl-C pauses. The live generation is read and written meanwhile as before.
     """
     generations.require_known(name)
-    with stoppable() as stopping, telling(output) as tell:
-        built = rebuilding.rebuild(load_settings(), _moment(since), tell, stopping, _place(skip))
+    settings, begin, leave_out = load_settings(), _moment(since), _place(skip)
+    with (
+        audited(settings, "projection.rebuild", name, actor, reason) as seen,
+        stoppable() as stopping,
+        telling(output) as tell,
+    ):
+        built = rebuilding.rebuild(settings, begin, tell, stopping, leave_out)
+        seen.after = _kept(built)
     _show(built, output)
     if built.status == "ready":
         note(f"next: fulcrum projection verify {name}, then fulcrum projection swap {name}")
@@ -64,24 +76,43 @@ def rebuild(
 
 
 @app.command("pause")
-def pause(name: Name, output: OutputOption = Output.TABLE) -> None:
+def pause(
+    name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE
+) -> None:
     """Ask the rebuild at work to stop after its batch; `rebuild` goes on from there."""
     generations.require_known(name)
-    _show(control.pause(load_settings()), output)
+    settings = load_settings()
+    with audited(settings, "projection.pause", name, actor, reason) as seen:
+        paused = control.pause(settings)
+        seen.after = _kept(paused)
+    _show(paused, output)
 
 
 @app.command("abort")
-def abort(name: Name, output: OutputOption = Output.TABLE) -> None:
+def abort(
+    name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE
+) -> None:
     """Give up the generation in work and drop it."""
     generations.require_known(name)
-    _show(control.abort(load_settings()), output)
+    settings = load_settings()
+    with audited(settings, "projection.abort", name, actor, reason) as seen:
+        aborted = control.abort(settings)
+        seen.after = _kept(aborted)
+    _show(aborted, output)
 
 
 @app.command("status")
 def status(name: Name, output: OutputOption = Output.TABLE) -> None:
-    """Show every generation: its state, what it has folded, and how many decisions it has not read."""
+    """Show every generation: its state, what it has folded, and how many decisions it has not read.
+
+    Exit code 10 when one has failed.
+    """
     generations.require_known(name)
-    show_rows(_generations(load_settings()), _COLUMNS, output)
+    rows = _generations(load_settings())
+    show_rows(rows, _COLUMNS, output)
+    if failed := [str(row["generation"]) for row in rows if row["status"] == "failed"]:
+        note(f"failed: generation {', '.join(failed)}")
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("verify")
@@ -93,7 +124,7 @@ def verify(
     most: Annotated[int, typer.Option(min=1, max=10_000, help="How many differing rows are named.")] = 20,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Compare the new generation with the live one at the same offsets; exit code 1 when they differ."""
+    """Compare the new generation with the live one at the same offsets; exit code 10 when they differ."""
     generations.require_known(name)
     found = verifying.verify(load_settings(), sample, most)
     if output is Output.TABLE:
@@ -111,32 +142,60 @@ def verify(
         (show_json if output is Output.JSON else show_line)({"same": found.same, **asdict(found)})
     if not found.same:
         note(f"generation {found.generation} differs from the live one")
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(Exit.FOUND)
 
 
 @app.command("swap")
-def swap(name: Name, output: OutputOption = Output.TABLE) -> None:
+def swap(name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE) -> None:
     """Make the ready generation the one that people read; the one before is kept."""
     generations.require_known(name)
-    _tell_swap(swapping.swap(load_settings()), output)
+    _swap("projection.swap", swapping.swap, name, reason, actor, output)
 
 
 @app.command("rollback")
-def rollback(name: Name, output: OutputOption = Output.TABLE) -> None:
+def rollback(
+    name: Name, reason: Reason = None, actor: Actor = None, output: OutputOption = Output.TABLE
+) -> None:
     """Bring the generation before up to date and make it live again."""
     generations.require_known(name)
-    _tell_swap(swapping.rollback(load_settings()), output)
+    _swap("projection.rollback", swapping.rollback, name, reason, actor, output)
 
 
 @app.command("drop")
 def drop(
     name: Name,
     generation: Annotated[int, typer.Option(min=1, help="Its number in `fulcrum projection status`.")],
+    reason: Reason = None,
+    actor: Actor = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a generation that is not live. After that nothing can be rolled back to it."""
     generations.require_known(name)
-    _show(control.drop(load_settings(), generation), output)
+    settings = load_settings()
+    with audited(settings, "projection.drop", name, actor, reason) as seen:
+        dropped = control.drop(settings, generation)
+        seen.after = _kept(dropped)
+    _show(dropped, output)
+
+
+def _swap(
+    action: str,
+    act: Callable[[Settings], swapping.Swapped],
+    name: str,
+    reason: str | None,
+    actor: str | None,
+    output: Output,
+) -> None:
+    settings = load_settings()
+    with audited(settings, action, name, actor, reason) as seen:
+        swapped = act(settings)
+        seen.before, seen.after = {"live": swapped.previous}, {"live": swapped.live}
+    _tell_swap(swapped, output)
+
+
+def _kept(generation: Generation) -> dict[str, Any]:
+    """What the audit keeps of a generation."""
+    return {"generation": generation.generation, "status": generation.status}
 
 
 def _generations(settings: Settings) -> list[dict[str, Any]]:

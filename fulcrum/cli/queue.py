@@ -45,4 +45,4 @@ def list_(
             note(f"ready above {fail_above}: {', '.join(f'{each.queue} {each.ready}' for each in over)}")
         return not over
 
-    shown(look, watch, every)
+    shown(look, watch, every, output)

@@ -10,7 +10,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from fulcrum.cli import schema_versions
 from fulcrum.cli.client import Output, OutputOption, note, show_json, show_line, show_rows
+from fulcrum.cli.exits import Exit
 from fulcrum.settings import Settings, load_settings
 from fulcrum.wire import history
 from fulcrum.wire.compatibility import Fault, same_bytes
@@ -18,8 +20,8 @@ from fulcrum.wire.registry import Registry, check_registered, check_rules
 from fulcrum.wire.schemas import MESSAGE_TYPES, fullname, schema, schema_text, schemas_dir, subject
 
 app = typer.Typer(no_args_is_help=True)
+schema_versions.add_to(app)
 
-_FAULTS_FOUND = 10
 _COLUMNS = {
     "message": "message",
     "subject": "subject",
@@ -128,4 +130,4 @@ def snapshot() -> None:
 def _fail(faults: Sequence[Fault]) -> NoReturn:
     for fault in faults:
         note(str(fault))
-    raise typer.Exit(_FAULTS_FOUND)
+    raise typer.Exit(Exit.FOUND)

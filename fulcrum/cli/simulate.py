@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fulcrum.cli.client import show_json
+from fulcrum.cli.exits import Exit
 from fulcrum.simulation.campaign import Failure, Result, run_worlds
 from fulcrum.simulation.faults import FAULTS, parse
 
@@ -38,7 +39,7 @@ def simulate(
     if result.failure is not None:
         if json_output:
             typer.echo(f"simulate: {result.failure.invariant}: {result.failure.detail}", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _tell(result: Result) -> None:

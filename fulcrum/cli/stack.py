@@ -6,13 +6,16 @@ import shlex
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
+from fulcrum.cli.client import Output, OutputOption, show_rows
+from fulcrum.cli.consent import agreed
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.interrupt import interruptible
 from fulcrum.localstack import Stack
 
 app = typer.Typer(no_args_is_help=True)
+
+_COLUMNS = {name: name for name in ("server", "pid", "address", "ready", "log")}
 
 
 def _say(line: str) -> None:
@@ -33,18 +36,22 @@ def down() -> None:
 
 
 @app.command("status")
-def status() -> None:
-    """Show each server, its address and its log. Exit code 1 when one does not serve."""
+def status(output: OutputOption = Output.TABLE) -> None:
+    """Show each server, its address and its log. Exit code 7 when one does not serve."""
     rows = Stack().status()
-    table = Table(
-        "server", "pid", Column("address", overflow="fold"), "serves", Column("log", overflow="fold")
-    )
-    for row in rows:
-        pid = str(row.pid) if row.pid else "-"
-        table.add_row(row.name, pid, row.address, "yes" if row.ready else "no", str(row.log or "-"))
-    Console().print(table)
+    shown = [
+        {
+            "server": row.name,
+            "pid": row.pid,
+            "address": row.address,
+            "ready": row.ready,
+            "log": str(row.log) if row.log else None,
+        }
+        for row in rows
+    ]
+    show_rows(shown, _COLUMNS, output)
     if not rows or not all(row.ready for row in rows):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.UNREACHABLE)
 
 
 @app.command("wipe")
@@ -55,7 +62,7 @@ def wipe(
     """Stop the servers and remove their data, logs and ports; downloads stay unless named."""
     stack = Stack()
     if not yes:
-        typer.confirm(f"Remove all data in {stack.home.path}?", abort=True)
+        agreed(f"Remove all data in {stack.home.path}?")
     stack.wipe(_say, downloads=downloads)
 
 

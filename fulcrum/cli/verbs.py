@@ -13,10 +13,10 @@ from uuid import uuid4
 import typer
 
 from fulcrum.cli.client import Client, Output, OutputOption, note, segment, show_json, show_line
+from fulcrum.cli.exits import Exit
 from fulcrum.cli.printing import command_line, show_parts, state_of
 from fulcrum.errors import Rejected
 
-EXIT_REFUSED, EXIT_UNDECIDED = 5, 8
 _LOOK_EVERY = 0.3
 
 WorkflowId = Annotated[str, typer.Argument(help="Id of the workflow.")]
@@ -191,9 +191,9 @@ def _ask(
     _show(told, output)
     if told["outcome"] is None:
         note(f"stored, but not decided upon within {wait:g} s: `fulcrum wf show {workflow_id} --follow`")
-        raise typer.Exit(EXIT_UNDECIDED)
+        raise typer.Exit(Exit.TIMED_OUT)
     if told["outcome"] == "refused":
-        raise typer.Exit(EXIT_REFUSED)
+        raise typer.Exit(Exit.CONFLICT)
 
 
 def _show(told: Mapping[str, Any], output: Output) -> None:

@@ -1,4 +1,7 @@
-"""``fulcrum wf``: start workflows and see what becomes of them. What else may be asked of them: ``verbs``."""
+"""``fulcrum wf``: start workflows and see what becomes of them.
+
+Which there are: ``finding``. What else may be asked of them: ``verbs``.
+"""
 
 from __future__ import annotations
 
@@ -12,55 +15,28 @@ from uuid import uuid4
 
 import typer
 
-from fulcrum.cli import verbs
+from fulcrum.cli import finding, verbs, watching
 from fulcrum.cli.attempts import together
 from fulcrum.cli.client import (
     Client,
     Output,
     OutputOption,
-    clock,
     note,
     segment,
     show_json,
     show_line,
-    show_rows,
 )
-from fulcrum.cli.printing import show_entries, show_head, show_parts, state_of
+from fulcrum.cli.exits import Exit
+from fulcrum.cli.printing import show_entries, show_head, show_why
 from fulcrum.errors import Rejected
 from fulcrum.readmodel.projection import FINAL
 
 app = typer.Typer(no_args_is_help=True)
 
-EXIT_FAILED, EXIT_TIMED_OUT, EXIT_INTERRUPTED = 1, 8, 130
 _LOOK_EVERY = 0.3
-_WATCHED = 50
-_COLUMNS = {
-    "workflow_id": "workflow",
-    "status": "status",
-    "version": "version",
-    "definition": "definition",
-    "started_at": "started",
-    "reason": "reason",
-}
 
 WorkflowId = Annotated[str, typer.Argument(help="Id of the workflow.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the end before exit code 8.")]
-
-
-@app.command("list")
-def list_(
-    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, 200 at most.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """List workflows, newest first."""
-    page = Client().get("/v1/workflows", status=status, limit=limit, cursor=cursor)
-    show_rows(page["items"], _COLUMNS, output)
-    if page["next_cursor"]:
-        note(f"more: --cursor {page['next_cursor']}")
-    elif not page["items"]:
-        note("no workflows; `fulcrum wf start -f intent.json` starts one")
 
 
 @app.command("show")
@@ -83,6 +59,18 @@ def show(
         show_json(workflow)
     else:
         show_line(workflow)
+
+
+@app.command("why")
+def why(workflow_id: WorkflowId, output: OutputOption = Output.TABLE) -> None:
+    """Tell in one sentence what a workflow waits for."""
+    told = Client().get(f"/v1/workflows/{segment(workflow_id)}/why")
+    if output is Output.JSON:
+        show_json(told)
+    elif output is Output.NDJSON:
+        show_line(told)
+    else:
+        show_why(told)
 
 
 @app.command("start")
@@ -115,32 +103,8 @@ def start(
         show_line(reply.body)
 
 
-@app.command("watch")
-def watch(
-    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Print each of the newest workflows as it moves, until interrupted."""
-    client = Client()
-    seen: dict[str, int] = {}
-    try:
-        while True:
-            page = client.get("/v1/workflows", status=status, limit=_WATCHED)
-            moved = [row for row in page["items"] if seen.get(row["workflow_id"]) != row["version"]]
-            for row in reversed(moved):
-                if output is Output.TABLE:
-                    show_parts(
-                        clock(row["updated_at"]), row["workflow_id"], state_of(row), row["reason"] or ""
-                    )
-                else:
-                    show_line(row)
-            seen = {row["workflow_id"]: row["version"] for row in page["items"]}
-            time.sleep(every)
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
+app.command("watch")(watching.watch)
+finding.add_to(app)
 verbs.add_to(app)
 
 
@@ -177,9 +141,9 @@ def _follow(client: Client, workflow_id: str, timeout: float, output: Output) ->
         show_json(workflow)
     if workflow["status"] not in FINAL:
         note(f"still {workflow['status']} after {timeout:g} s")
-        raise typer.Exit(EXIT_TIMED_OUT)
+        raise typer.Exit(Exit.TIMED_OUT)
     if workflow["status"] != "completed":
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[dict[str, Any]]:
@@ -192,4 +156,4 @@ def _until_final(client: Client, workflow_id: str, timeout: float) -> Iterator[d
                 return
             time.sleep(_LOOK_EVERY)
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -226,9 +226,8 @@ def _again(
     if not isinstance(outcome, Decision):
         return run, f"the rules say {type(outcome).__name__} to {type(event).__name__}"
     cause = made.cause
-    expected = record(
-        outcome, event, lambda _: b"", topic=cause.topic, partition=cause.partition, offset=cause.offset
-    )
+    came = {name: getattr(cause, name) for name in ("topic", "partition", "offset", "traceparent")}
+    expected = record(outcome, event, lambda _: b"", **came)
     if cause.verb is None:  # a cancellation decided on before the journal said what was asked and why
         expected = replace(expected, cause=replace(expected.cause, verb=None, reason=None))
     if made.finished_at is None:  # the journal did not always say when a run ended
@@ -236,7 +235,11 @@ def _again(
     # Bodies are compared decoded: an old decision was encoded under the schema of its time.
     bare = replace(made, commands=tuple(replace(command, body=b"") for command in made.commands))
     if bare != expected or tuple(decode(command.body) for command in made.commands) != outcome.commands:
-        return outcome.run, f"{type(event).__name__} leads to {expected.status}, journal {made.status}"
+        other = [f.name for f in fields(made) if getattr(bare, f.name) != getattr(expected, f.name)]
+        return outcome.run, (
+            f"{type(event).__name__} leads to {expected.status}, journal {made.status}; "
+            f"different: {', '.join(other) or 'the bodies of commands'}"
+        )
     return outcome.run, ""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fulcrum.doctor.findings import State
+from fulcrum.saga.run import Status
 
 
 class Over(StrEnum):
@@ -189,6 +190,8 @@ QUESTIONS: tuple[Question, ...] = (
 
 # --- which subjects are looked at -----------------------------------------------------------------
 
+#: Each index on the time of a run has its status in front.
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
 #: Intents that the reconciler has not confirmed, the latest runs that are no longer in flight, and some of
 #: both of any age: those behind a point drawn anew each time.
 PICKS: dict[Over, str] = {
@@ -198,7 +201,10 @@ PICKS: dict[Over, str] = {
         (SELECT workflow_id::text FROM intake.intents WHERE workflow_id >= %(point)s::uuid
          ORDER BY workflow_id LIMIT %(half)s)""",
     Over.RUNS: f"""
-        (SELECT workflow_id::text FROM read_model.workflow_runs WHERE started_at < {_PAST}
+        (SELECT workflow_id::text FROM unnest(ARRAY[{_STATUSES}]) AS each (name), LATERAL (
+            SELECT workflow_id, started_at FROM read_model.workflow_runs
+            WHERE status = each.name AND started_at < {_PAST}
+            ORDER BY started_at DESC, workflow_id DESC LIMIT %(half)s) AS latest
          ORDER BY started_at DESC, workflow_id DESC LIMIT %(half)s) UNION
         (SELECT workflow_id::text FROM read_model.workflow_runs WHERE workflow_id >= %(point)s::uuid
          ORDER BY workflow_id LIMIT %(half)s)""",

@@ -28,6 +28,12 @@ disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 67108864
 """
 
+# After a kill the queues may begin to dead-letter before their exchanges are bound again. What finds no way
+# then is tried again after this time, which is three minutes unless one says otherwise.
+_ERLANG = (
+    "-kernel inet_dist_use_interface {127,0,0,1} -rabbit dead_letter_worker_publisher_confirm_timeout 5000"
+)
+
 
 class Epmd(Server):
     """Erlang's port mapper for this node alone; otherwise the first node of the machine would start one for
@@ -93,7 +99,7 @@ class RabbitMQ(Server):
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(self.ports["rabbitmq-distribution"]),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG,
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),

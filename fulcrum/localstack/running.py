@@ -74,6 +74,11 @@ def start_roles(supervisor: Supervisor, psp_log: Path | None = None) -> dict[str
     return found
 
 
+def where(roles: Mapping[str, RoleProcess]) -> str:
+    """FULCRUM_ROLES: where ``fulcrum health`` finds each role."""
+    return ",".join(f"{name}={role.url}" for name, role in roles.items())
+
+
 @contextmanager
 def running(
     stack: Stack,
@@ -110,6 +115,7 @@ def running(
                     **mine,
                     "FULCRUM_API": roles["intake"].url,
                     "FULCRUM_PSP_URL": roles["psp-simulator"].url,
+                    "FULCRUM_ROLES": where(roles),
                 },
                 supervisor,
             )

@@ -12,6 +12,7 @@ from fulcrum.errors import Conflict, NotFound
 from fulcrum.operations.accounting import PENDING, SKIPPED
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.store import entry, get_operation, known_operation
+from fulcrum.store.audit import Act, enter
 from fulcrum.store.database import Database, Row, Transaction
 
 #: What a person may do to an operation: from which states, and to which.
@@ -22,7 +23,9 @@ _CONTROLS: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-async def control(db: Database, operation: str, act: str, actor: str, reason: str) -> Row:
+async def control(
+    db: Database, operation: str, act: str, actor: str, reason: str, audited: Act | None = None
+) -> Row:
     """Pause, resume or abort. NotFound; Conflict when it does not stand where that can be done.
 
     Who resumes an operation that stopped by itself has seen why: its canaries and its ratio no longer count.
@@ -51,6 +54,7 @@ async def control(db: Database, operation: str, act: str, actor: str, reason: st
         if act == "abort":
             changed |= await _give_up(tx, operation)
         await tx.execute(update(OPERATIONS).where(OPERATIONS.c.id == operation).values(changed))
+        await enter(tx, audited, "done", before={"state": found["state"]}, after={"state": target})
         return await get_operation(tx, operation)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 
 from fulcrum.errors import NotFound, Rejected
 from fulcrum.operations.relations import GROUPS
+from fulcrum.store.audit import Act, enter
 from fulcrum.store.database import Database, Row
 from fulcrum.store.relations import PARKED_MESSAGES as PARKED
 
@@ -72,7 +73,9 @@ async def list_groups(db: Database, service: str | None = None, limit: int = 50)
     return await db.all(query.order_by(waiting.desc(), PARKED.c.fingerprint).limit(limit))
 
 
-async def note_group(db: Database, group: str, note: str, owner: str | None, actor: str) -> Row:
+async def note_group(
+    db: Database, group: str, note: str, owner: str | None, actor: str, audited: Act | None = None
+) -> Row:
     """Keep what is known about a group, and who looks after it. NotFound when no message belongs to it."""
     if not note.strip() or not actor.strip():
         raise Rejected("note or actor is empty: say what is known, and who says it")
@@ -81,7 +84,11 @@ async def note_group(db: Database, group: str, note: str, owner: str | None, act
         raise NotFound(f"group {group} does not exist: no message has this fingerprint")
     told = {"note": note, "owner": owner, "actor": actor, "updated_at": func.now()}
     stored = insert(GROUPS).values(fingerprint=group, **told)
-    await db.execute(stored.on_conflict_do_update(index_elements=[GROUPS.c.fingerprint], set_=told))
+    known = select(GROUPS.c.note, GROUPS.c.owner).where(GROUPS.c.fingerprint == group).with_for_update()
+    async with db.transaction() as tx:
+        before = await tx.one(known)
+        await tx.execute(stored.on_conflict_do_update(index_elements=[GROUPS.c.fingerprint], set_=told))
+        await enter(tx, audited, "done", before=before, after={"note": note, "owner": owner})
     row = await db.one(_groups().where(PARKED.c.fingerprint == group))
     assert row is not None
     return row

@@ -1,9 +1,11 @@
-"""What can be done to a parked message, in which status, and which status does it have afterwards?"""
+"""What can be done to a parked message or a workflow, and in which status is a message before and after?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from fulcrum.saga.verbs import Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class Kind:
     sends: bool
 
 
+#: Kinds of operations on parked messages.
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -25,3 +28,13 @@ KINDS: Mapping[str, Kind] = {
         Kind("restore", "discarded", "parked", sends=False),
     )
 }
+
+CANCEL = "cancel"
+_WORKFLOW = "workflow."
+#: Kinds of operations on workflows: each asks the same of every one.
+WORKFLOW_KINDS: tuple[str, ...] = tuple(f"{_WORKFLOW}{verb}" for verb in (*Verb, CANCEL))
+
+
+def verb_of(kind: str) -> str | None:
+    """What an operation of ``kind`` asks of workflows; None when it is about parked messages."""
+    return kind.removeprefix(_WORKFLOW) if kind.startswith(_WORKFLOW) else None

@@ -57,28 +57,28 @@ async def begin(db: Database, operation: str, epoch: int, canary_wait: float) ->
     OVER: it ended, was held up, or is in other hands. WAIT: the canaries have shown nothing yet.
     """
     async with db.transaction() as tx:
-        found = await tx.one(_LOCK, {"operation": operation, "epoch": epoch})
+        found = await tx.one(LOCK, {"operation": operation, "epoch": epoch})
         if found is None:
             return Next.OVER
         item = await tx.one(_NEXT_ITEM, {"operation": operation})
         if item is None:
             if found["state"] in ("pending", "running"):
-                await _set_state(tx, operation, "done", None)
+                await set_state(tx, operation, "done", None)
             return Next.OVER
         if found["state"] not in ("pending", "running") and item["begun_at"] is None:
             return Next.OVER
-        if item["begun_at"] is None and (held := await _held_up(tx, found, item, canary_wait)) is not None:
+        if item["begun_at"] is None and (held := await held_up(tx, found, item, canary_wait)) is not None:
             return held
         return await _take(tx, found, item)
 
 
-async def _held_up(tx: Transaction, operation: Row, item: Row, canary_wait: float) -> Next | None:
+async def held_up(tx: Transaction, operation: Row, item: Row, canary_wait: float) -> Next | None:
     """What keeps the next item from being begun, written down; None when nothing does."""
     counts = Counts.of(operation)
     if over_ratio(counts, operation["stop_ratio"]):
         judged, ratio = counts.succeeded + counts.failed, operation["stop_ratio"]
         told = f"{counts.failed} of {judged} failed, more than {ratio:g}"
-        await _set_state(tx, operation["id"], "stopped", told)
+        await set_state(tx, operation["id"], "stopped", told)
         return Next.OVER
     if not 0 < operation["canary"] < item["number"]:
         return None
@@ -90,11 +90,11 @@ async def _held_up(tx: Transaction, operation: Row, item: Row, canary_wait: floa
     gate = canary_gate(seen["failed"], seen["unseen"], seen["unseeable"], over=operation["canary_over"])
     if gate is Gate.STOP:
         told = f"{seen['failed']} of {operation['canary']} canaries failed or parked again"
-        await _set_state(tx, operation["id"], "stopped", told)
+        await set_state(tx, operation["id"], "stopped", told)
         return Next.OVER
     if gate is Gate.ASK:
         told = f"{seen['unseen']} of {operation['canary']} canaries have shown no outcome in time"
-        await _set_state(tx, operation["id"], "paused", told)
+        await set_state(tx, operation["id"], "paused", told)
         return Next.OVER
     return Next.WAIT if gate is Gate.WAIT else None
 
@@ -127,7 +127,7 @@ async def sent(db: Database, work: Work, epoch: int, edited: Row | None = None) 
     """
     kind = KINDS[work.operation["kind"]]
     async with db.transaction() as tx:
-        if await tx.one(_LOCK, {"operation": work.operation["id"], "epoch": epoch}) is None:
+        if await tx.one(LOCK, {"operation": work.operation["id"], "epoch": epoch}) is None:
             return False
         if edited is not None:
             await tx.execute(insert(PARKED).values(edited))
@@ -142,7 +142,7 @@ async def sent(db: Database, work: Work, epoch: int, edited: Row | None = None) 
 async def refused(db: Database, work: Work, epoch: int, reason: str) -> bool:
     """Record that the message of ``work`` can never be sent; it is parked as before."""
     async with db.transaction() as tx:
-        if await tx.one(_LOCK, {"operation": work.operation["id"], "epoch": epoch}) is None:
+        if await tx.one(LOCK, {"operation": work.operation["id"], "epoch": epoch}) is None:
             return False
         back = {"status": "parked", "status_at": func.clock_timestamp()}
         await tx.execute(update(PARKED).where(PARKED.c.id == work.message["id"]).values(back))
@@ -164,19 +164,22 @@ async def move_item(tx: Transaction, item: Row, before: str, after: str, outcome
             OPERATIONS.c[before]: OPERATIONS.c[before] - 1,
             OPERATIONS.c[after]: OPERATIONS.c[after] + 1,
         }
-        await tx.execute(update(OPERATIONS).where(OPERATIONS.c.id == item["operation_id"]).values(counted))
-        tx.after_commit(operation_items.labels(after).inc)
+        counting = update(OPERATIONS).where(OPERATIONS.c.id == item["operation_id"]).values(counted)
+        operation = await tx.one(counting.returning(OPERATIONS.c.kind))
+        assert operation is not None
+        tx.after_commit(operation_items.labels(operation["kind"], after).inc)
     return bool(moved)
 
 
-async def _set_state(tx: Transaction, operation: str, state: str, why: str | None) -> None:
+async def set_state(tx: Transaction, operation: str, state: str, why: str | None) -> None:
+    """Let the operation, whose row the caller holds, stand at ``state``."""
     changed: dict[str, Any] = {"state": state, "why": why}
     if state == "done":
         changed["finished_at"] = func.clock_timestamp()
     await tx.execute(update(OPERATIONS).where(OPERATIONS.c.id == operation).values(changed))
 
 
-_LOCK = (
+LOCK = (
     select(OPERATIONS, (OPERATIONS.c.canary_until < func.clock_timestamp()).label("canary_over"))
     .where(OPERATIONS.c.id == bindparam("operation"), OPERATIONS.c.lease_epoch == bindparam("epoch"))
     .with_for_update()
@@ -233,6 +236,8 @@ _ARM_CANARY = (
 )
 _CANARIES = select(
     func.count().filter(ITEMS.c.state == FAILED).label("failed"),
-    func.count().filter(and_(ITEMS.c.outcome == SENT, ITEMS.c.service != EVENTS)).label("unseen"),
+    func.count()
+    .filter(or_(ITEMS.c.state == PENDING, and_(ITEMS.c.outcome == SENT, ITEMS.c.service != EVENTS)))
+    .label("unseen"),
     func.count().filter(and_(ITEMS.c.outcome == SENT, ITEMS.c.service == EVENTS)).label("unseeable"),
 ).where(ITEMS.c.operation_id == bindparam("operation"), ITEMS.c.number <= bindparam("canaries"))

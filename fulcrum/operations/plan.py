@@ -1,4 +1,4 @@
-"""Which messages would an operation take, which not, and why not? Pure."""
+"""What would an operation take, what not, and why not? Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Plan:
 
 
 def plan_of(found: Mapping[str | None, int], limit: int | None) -> Plan:
-    """The plan for what was ``found``: messages by the reason that keeps them out, None for none."""
+    """The plan for what was ``found``: items by the reason that keeps them out, None for none."""
     most = min(limit or MOST, MOST)
     eligible = found.get(None, 0)
     included = min(eligible, most)

@@ -47,10 +47,13 @@ ITEMS = Table(
     METADATA,
     Column("operation_id", uuid_column(), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("parked_id", uuid_column(), nullable=False),
+    # One of these two says what the item is about.
+    Column("parked_id", uuid_column()),
+    Column("workflow_id", uuid_column()),
     Column("service", Text, nullable=False),
-    # Under which it is sent: its own, or the new one of an edited message.
-    Column("message_id", Text, nullable=False),
+    # Under which it is sent: its own, the new one of an edited message, or that of the request to a workflow,
+    # which has none before it is asked.
+    Column("message_id", Text),
     Column("state", Text, nullable=False, server_default="pending"),
     Column("outcome", Text),
     Column("begun_at", time_column()),

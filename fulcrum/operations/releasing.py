@@ -11,13 +11,16 @@ from sqlalchemy import func, insert
 from fulcrum.operations.relations import OPERATIONS
 from fulcrum.operations.requests import Request
 from fulcrum.operations.store import entry, get_operation
+from fulcrum.store.audit import Act, enter
 from fulcrum.store.database import Database, Row
 from fulcrum.store.release import release
 
 log = structlog.get_logger()
 
 
-async def release_key(db: Database, outbox: str, key: bytes, actor: str, reason: str) -> Row:
+async def release_key(
+    db: Database, outbox: str, key: bytes, actor: str, reason: str, audited: Act | None = None
+) -> Row:
     """Let ``key`` of ``outbox`` go on; the operation. NotFound when it is not parked.
 
     Its items are rows of the outbox and no parked messages, so ``arguments`` lists them by their event ids.
@@ -36,6 +39,7 @@ async def release_key(db: Database, outbox: str, key: bytes, actor: str, reason:
             "started_at": func.clock_timestamp(), "finished_at": func.clock_timestamp(),
         }  # fmt: skip
         await tx.execute(insert(OPERATIONS).values(values))
+        await enter(tx, audited, "done", after={"operation": chosen, "events": number})
         row = await get_operation(tx, chosen)
     log.info("outbox.key_released", outbox=outbox, rows=number, operation=chosen)
     return row

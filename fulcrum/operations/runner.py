@@ -2,7 +2,8 @@
 
 The lease is in the operation's row, by the database's clock. A process that dies leaves it to run out, and
 the next one goes on with the first item that has no outcome. That one's message may have left already: it
-leaves again under the same id, which the inbox makes harmless.
+leaves again under the same id, which the inbox makes harmless. A workflow is asked again under the same id,
+which intake recognises.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -20,8 +22,10 @@ from sqlalchemy import Float, bindparam, func, or_, select, text, update
 from fulcrum.commands.parker import storable
 from fulcrum.commands.retry import is_bug, pause_before_try
 from fulcrum.errors import Misconfigured, Retryable
-from fulcrum.operations import moves
+from fulcrum.operations import asked, moves
+from fulcrum.operations.asked import Ask
 from fulcrum.operations.editing import Editor
+from fulcrum.operations.kinds import verb_of
 from fulcrum.operations.moves import Next, Work
 from fulcrum.operations.outcomes import observe
 from fulcrum.operations.pace import Pace
@@ -40,6 +44,8 @@ _RENEW_EVERY = 1.0
 _IDLE = 0.5
 _OBSERVE_EVERY = 0.5
 _OBSERVE_LATE = 15.0
+#: Seconds between looks at what workflows decided that were asked.
+_DECIDES_IN = 0.1
 #: Seconds that the messages in hand may take when the process stops.
 _FINISH_WITHIN = 4.0
 #: Operations in progress at once: a slow one must not keep a single act waiting.
@@ -86,6 +92,7 @@ class Runner:
         settings: Settings,
         sender: Sender,
         editor: Editor,
+        ask: Ask,
         *,
         clock: Callable[[], float] = time.monotonic,
         lease: float = LEASE,
@@ -93,6 +100,7 @@ class Runner:
         self._db = db
         self._sender = sender
         self._editor = editor
+        self._ask = ask
         self._clock = clock
         self._lease = lease
         self._canary_wait = settings.canary_wait
@@ -173,26 +181,39 @@ class Runner:
 
     async def _work(self, operation: Row, stop: asyncio.Event) -> None:
         chosen, epoch = operation["id"], operation["lease_epoch"]
+        asks = verb_of(operation["kind"]) is not None
+        begin, look_every = (asked.begin, _DECIDES_IN) if asks else (moves.begin, _OBSERVE_EVERY)
         pace = Pace(operation["rate"], self._clock)
-        looked, tries = self._clock(), 0
+        looked, tries, waits = self._clock(), 0, 0
+        unsure: deque[Work] | None = None
         while not stop.is_set():
             try:
-                if self._clock() - looked >= _OBSERVE_EVERY:
-                    await observe(self._db, chosen)
+                if asks:
+                    unsure = deque(await asked.begun(self._db, operation)) if unsure is None else unsure
+                    while unsure:
+                        if not await self._put(unsure[0], epoch):
+                            return
+                        unsure.popleft()
+                if self._clock() - looked >= look_every:
+                    await self._observe(chosen, epoch, asks=asks)
                     looked = self._clock()
                 if left := pace.left():
                     # In short steps: who pauses or aborts should not wait for a slow pace.
-                    await self._wait(min(left, _OBSERVE_EVERY))
+                    await self._wait(min(left, look_every))
                     if pace.left() and await self._held(chosen, epoch):
                         continue
-                step = await moves.begin(self._db, chosen, epoch, self._canary_wait)
+                step = await begin(self._db, chosen, epoch, self._canary_wait)
                 if step is Next.OVER:
-                    await observe(self._db, chosen)
+                    await self._observe(chosen, epoch, asks=asks)
                     return
+                waits = waits + 1 if step is Next.WAIT else 0
                 if step is Next.WAIT:
-                    await self._wait(_OBSERVE_EVERY)
+                    # Seldom, when nobody seems to decide.
+                    await self._wait(min(waits * look_every, _OBSERVE_EVERY))
                 elif isinstance(step, Work):
-                    if not await self._send(step, epoch):
+                    if unsure is not None:
+                        unsure.append(step)
+                    elif not await self._send(step, epoch):
                         return
                     pace.went()
                 tries = 0
@@ -202,10 +223,29 @@ class Runner:
                 log.warning("operation.waits", operation=chosen, error=str(error), retry_in=round(pause, 3))
                 await self._wait(pause)
 
+    async def _observe(self, operation: str, epoch: int, *, asks: bool) -> None:
+        if asks:
+            await asked.observe(self._db, operation, epoch)
+        else:
+            await observe(self._db, operation)
+
     async def _held(self, operation: str, epoch: int) -> bool:
         """Whether the operation still runs in our hands."""
         running = select(OPERATIONS.c.id).where(*_MINE, OPERATIONS.c.state == "running")
         return await self._db.one(running, {"operation": operation, "epoch": epoch}) is not None
+
+    async def _put(self, work: Work, epoch: int) -> bool:
+        """Ask one workflow; False when the lease is lost."""
+        workflow_id = work.item["workflow_id"]
+        try:
+            await self._ask(work.operation, work.item)
+        except (Retryable, Misconfigured):
+            raise
+        except Exception as error:
+            log.warning("workflow.not_asked", workflow_id=workflow_id, error=str(error), **_trace(error))
+            told = storable(str(error) or type(error).__name__)[:500]
+            return await asked.refused(self._db, work, epoch, told)
+        return True
 
     async def _send(self, work: Work, epoch: int) -> bool:
         """Send one message and record it; False when the lease is lost."""

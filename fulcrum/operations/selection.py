@@ -1,4 +1,7 @@
-"""Which parked messages does an operation take? Looked at, or frozen as its items in the same statement."""
+"""What does an operation take? Looked at, or frozen as its items in the same statement.
+
+Here are the parked messages; workflows have a room of their own.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,15 @@ from fulcrum.operations.kinds import KINDS, Kind
 from fulcrum.operations.plan import IN_ANOTHER, MOST, NO_BODY, UNKNOWN, Plan, plan_of
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request, edited_id
+from fulcrum.operations.workflow_selection import planned_workflows
 from fulcrum.store.database import Transaction
 from fulcrum.store.relations import PARKED_MESSAGES as PARKED
 
 
 async def planned(tx: Transaction, request: Request, operation: str | None) -> Plan:
     """Look at what is selected; with ``operation`` freeze what it takes, in the same statement."""
+    if request.workflows is not None:
+        return await planned_workflows(tx, request, request.workflows, operation)
     kind = KINDS[request.kind]
     classified = _classified(request, kind).cte("classified")
     summary = select(classified.c.kept_out, func.count().label("n")).group_by(classified.c.kept_out)

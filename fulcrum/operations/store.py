@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from fulcrum.operations.plan import Plan
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request, operation_id
 from fulcrum.operations.selection import planned
+from fulcrum.store.audit import Act, Outcome, enter
 from fulcrum.store.database import Database, Row, Transaction
 
 _LISTED = tuple(c for c in OPERATIONS.c if c.name != "fingerprint" and not c.name.startswith("lease_"))
@@ -37,9 +39,16 @@ async def plan(db: Database, request: Request) -> Plan:
         return await planned(tx, request, None)
 
 
-async def create(db: Database, request: Request, key: str | None = None) -> tuple[Row, bool]:
-    """Store an operation with its messages frozen: the operation, and whether ``key`` had made it before.
+async def create(
+    db: Database,
+    request: Request,
+    key: str | None = None,
+    audited: Act | None = None,
+    outcome: Outcome = "done",
+) -> tuple[Row, bool]:
+    """Store an operation with its items frozen: the operation, and whether ``key`` had made it before.
 
+    ``audited`` with ``outcome`` is what the audit keeps of it; without a target it is about the operation.
     Conflict when it would have nothing to do, and KeyReused when the key came with another request.
     """
     request.check()
@@ -65,6 +74,10 @@ async def create(db: Database, request: Request, key: str | None = None) -> tupl
         stored = update(OPERATIONS).where(OPERATIONS.c.id == chosen).values(counted).returning(*_LISTED)
         row = await tx.one(stored)
         assert row is not None
+        if audited is not None:
+            told = {"operation": chosen, "kind": request.kind, **counted}
+            about = audited if audited.target else replace(audited, target=chosen)
+            await enter(tx, about, outcome, after=told)
     return row, False
 
 

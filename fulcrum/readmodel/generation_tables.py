@@ -1,7 +1,7 @@
 """Where do a generation's relations come from, and how do two generations change places?
 
-A new generation is made in the likeness of the live one, whatever migrations have made of that. Its timeline
-gets indexes only once the journal is in: filling an index row by row takes longer than sorting it once.
+A new generation is made in the likeness of the live one, whatever migrations have made of that. It gets
+most indexes only once the journal is in: filling an index row by row takes longer than sorting it once.
 """
 
 # ruff: noqa: S608 - every part of the statements is a constant or what Postgres says of its own relations
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from fulcrum.errors import Conflict
-from fulcrum.readmodel.relations import LIVE_SCHEMA, timeline, workflow_runs
+from fulcrum.readmodel.relations import LIVE_SCHEMA, run_keys, timeline, workflow_runs
 
-RELATIONS = (workflow_runs.name, timeline.name)
+RELATIONS = (workflow_runs.name, timeline.name, run_keys.name)
 #: The relation whose rows give way to newer ones, so it cannot do without its key.
 _KEYED = workflow_runs.name
 
@@ -52,6 +52,10 @@ def copy_before(connection: Connection, schema: str, moment: datetime) -> None:
     for name, column in ((workflow_runs.name, "updated_at"), (timeline.name, "at")):
         statement = f"INSERT INTO {schema}.{name} SELECT * FROM {LIVE_SCHEMA}.{name} WHERE {column} < :moment"
         connection.execute(text(statement), given)
+    # The other workflows get theirs when their first decision is folded.
+    into, source = (f"{each}.{run_keys.name}" for each in (schema, LIVE_SCHEMA))
+    copied = f"SELECT workflow_id FROM {schema}.{workflow_runs.name}"
+    connection.execute(text(f"INSERT INTO {into} SELECT * FROM {source} WHERE workflow_id IN ({copied})"))
 
 
 def exchange(connection: Connection, new: str, old: str) -> None:

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 from fulcrum.saga.messages import Cause, DecisionMade, IssuedCommand, StepView
-from fulcrum.saga.run import Status
+from fulcrum.saga.run import Status, StepStatus
+from fulcrum.telemetry.trace import trace_id
 
 #: Statuses that no later decision changes.
 FINAL = frozenset(str(status) for status in Status if status.final)
+_AWAITED = frozenset({str(StepStatus.REQUESTED), str(StepStatus.UNDO_REQUESTED)})
 
 
 class RunRow(TypedDict):
@@ -37,6 +39,7 @@ class RunRow(TypedDict):
     updated_at: str
     finished_at: str | None
     steps: list[dict[str, Any]]
+    step: str | None
 
 
 class EntryRow(TypedDict):
@@ -99,7 +102,15 @@ def project_run(decision: DecisionMade) -> RunRow:
         updated_at=timestamp(decision.decided_at),
         finished_at=_finished_at(decision),
         steps=[_step(step, step.name in decision.standing) for step in decision.steps],
+        step=_awaited(decision),
     )
+
+
+def _awaited(decision: DecisionMade) -> str | None:
+    """The step whose command or undo is out, or held; None when nobody's answer is awaited."""
+    if decision.status in FINAL:
+        return None
+    return next((step.name for step in decision.steps if step.status in _AWAITED), None)
 
 
 def _finished_at(decision: DecisionMade) -> str | None:
@@ -137,7 +148,7 @@ def _step(step: StepView, left_standing: bool) -> dict[str, Any]:
 
 
 def _said(told: dict[str, Any]) -> dict[str, Any]:
-    """Only what operators brought about, so that a run that they left alone reads as it always did."""
+    """Only what is there, so that a run that operators left alone reads as it always did."""
     return {name: value for name, value in told.items() if value}
 
 
@@ -167,7 +178,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "partition": cause.partition,
         "offset": cause.offset,
         "actor": cause.actor,
-        **_said({"verb": cause.verb, "reason": cause.reason}),
+        **_said({"verb": cause.verb, "reason": cause.reason, "trace_id": trace_id(cause.traceparent)}),
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.readmodel.projection import EntryRow, RunRow, timestamp, to_json
@@ -16,14 +16,6 @@ from fulcrum.readmodel.store import EPOCH
 from fulcrum.readmodel.view import View
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.relations import ATTEMPTS, uuid_column
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the list of runs, newest first: the run that a page ended with."""
-
-    started_at: datetime
-    workflow_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +50,8 @@ async def find_run(db: Database, workflow_id: str) -> View | None:
         workflow_id=workflow_id,
         version=run["version"],
         status=run["status"],
-        run=to_json(cast("RunRow", _plain(run))),
-        entries={row["version"]: to_json(cast("EntryRow", _plain(row))) for row in entries},
+        run=to_json(cast("RunRow", plain(run))),
+        entries={row["version"]: to_json(cast("EntryRow", plain(row))) for row in entries},
         epoch=epoch,
     )
 
@@ -73,12 +65,12 @@ async def find_versions(db: Database, workflow_ids: Sequence[str]) -> dict[str, 
 async def find_entries(db: Database, workflow_id: str, after: int, limit: int) -> list[Told]:
     """At most ``limit`` entries of the timeline behind version ``after``, in order."""
     rows = await db.all(_ENTRIES, {"workflow_id": workflow_id, "after": after, "most": limit})
-    return [Told(row["version"], row["status"], to_json(cast("EntryRow", _plain(row)))) for row in rows]
+    return [Told(row["version"], row["status"], to_json(cast("EntryRow", plain(row)))) for row in rows]
 
 
 async def find_attempts(db: Database, workflow_id: str) -> list[dict[str, Any]]:
     """The attempts of the workflow's commands that failed, and those that succeeded after that, in order."""
-    return [_plain(row) for row in await db.all(_ATTEMPTS, {"workflow_id": workflow_id})]
+    return [plain(row) for row in await db.all(_ATTEMPTS, {"workflow_id": workflow_id})]
 
 
 async def find_decision(db: Database, workflow_id: str, event_id: str) -> Answered | None:
@@ -92,25 +84,12 @@ async def find_started(tx: Transaction, workflow_ids: Sequence[str]) -> set[str]
     return {row["workflow_id"] for row in await tx.all(_STARTED, {"workflow_ids": list(workflow_ids)})}
 
 
-async def page_of_runs(
-    db: Database, *, status: str | None, after: Position | None, limit: int
-) -> list[dict[str, Any]]:
-    """At most ``limit`` runs, newest first, without lines, steps and timeline."""
-    started_at, workflow_id = workflow_runs.c.started_at, workflow_runs.c.workflow_id
-    statement = select(*_SUMMARY).order_by(started_at.desc(), workflow_id.desc()).limit(limit)
-    if status is not None:
-        statement = statement.where(workflow_runs.c.status == status)
-    if after is not None:
-        statement = statement.where(tuple_(started_at, workflow_id) < (after.started_at, after.workflow_id))
-    return [_plain(row) for row in await db.all(statement)]
-
-
 async def find_stock(db: Database, sku: str) -> dict[str, Any] | None:
     """How much of ``sku`` there is, or None when it was never received."""
     return await db.one(_STOCK, {"sku": sku})
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with its times as the text that a projection writes."""
     return {name: timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
@@ -152,5 +131,4 @@ _DECISION = (
 _STARTED = select(workflow_runs.c.workflow_id).where(
     workflow_runs.c.workflow_id == bindparam("workflow_ids", type_=ARRAY(uuid_column())).any_()
 )
-_SUMMARY = tuple(c for c in workflow_runs.columns if c.name not in ("lines", "steps"))
 _STOCK = select(stock).where(stock.c.sku == bindparam("sku"))

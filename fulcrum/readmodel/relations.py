@@ -1,7 +1,7 @@
 """What the read model's relations look like to SQLAlchemy. The migrations create them.
 
-``workflow_runs`` and ``timeline`` make a *generation*, of which there may be several: the live one lies in
-the schema ``read_model``, any other in a schema of its own with the same names in it.
+``workflow_runs``, ``timeline`` and ``run_keys`` make a *generation*, of which there may be several: the live
+one lies in the schema ``read_model``, any other in a schema of its own with the same names in it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fulcrum.store.relations import METADATA, time_column, uuid_column
 WORKFLOWS = "workflows"
 #: Where people read.
 LIVE_SCHEMA = "read_model"
+KEY_KINDS = ("correlation_id", "customer_ref", "sku")
 
 workflow_runs = Table(
     "workflow_runs",
@@ -37,6 +38,7 @@ workflow_runs = Table(
     Column("updated_at", time_column()),
     Column("finished_at", time_column()),
     Column("steps", JSON),
+    Column("step", Text),
     schema=LIVE_SCHEMA,
 )
 
@@ -53,6 +55,18 @@ timeline = Table(
     Column("commands", JSON),
     Column("ignored", Text),
     Column("reason", Text),
+    schema=LIVE_SCHEMA,
+)
+
+#: What people look workflows up by, beside their own ids: ``kind`` says what ``key`` is (``KEY_KINDS``).
+#: A workflow's keys never change, so they are written once and not with every decision.
+run_keys = Table(
+    "run_keys",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("started_at", time_column(), primary_key=True),
+    Column("workflow_id", uuid_column(), primary_key=True),
     schema=LIVE_SCHEMA,
 )
 

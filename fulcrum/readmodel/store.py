@@ -12,9 +12,22 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnClause, Table, Text, bindparam, cast, column, func, literal, select
+from sqlalchemy import (
+    CTE,
+    ColumnClause,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    exists,
+    func,
+    literal,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSON, Insert, insert
-from sqlalchemy.sql.dml import ReturningInsert
 
 from fulcrum.readmodel.projection import compact, project_entry, project_run, to_json
 from fulcrum.readmodel.relations import (
@@ -23,6 +36,7 @@ from fulcrum.readmodel.relations import (
     generation_offsets,
     in_schema,
     projections,
+    run_keys,
     timeline,
     workflow_runs,
 )
@@ -30,6 +44,8 @@ from fulcrum.readmodel.view import View
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.store.database import Transaction
 
+#: Columns of a run that hold what it is looked up by.
+_KEYED_BY = ("correlation_id", "customer_ref", "lines")
 #: The first offset not yet read, by topic and partition.
 Offsets = Mapping[tuple[str, int], int]
 
@@ -41,7 +57,7 @@ EPOCH = select(projections.c.epoch).where(projections.c.name == WORKFLOWS).scala
 class Statements:
     """How one generation is written; the parameter of each is ``rows``, JSON objects."""
 
-    upsert_runs: ReturningInsert[Any]
+    upsert_runs: Select[Any]
     insert_entries: Insert
 
 
@@ -108,7 +124,7 @@ def offset_rows(offsets: Offsets) -> dict[str, str]:
 def statements(schema: str) -> Statements:
     """The statements for the generation in ``schema``."""
     return Statements(
-        upsert_runs=_upsert_runs(in_schema(workflow_runs, schema)),
+        upsert_runs=_upsert_runs(in_schema(workflow_runs, schema), in_schema(run_keys, schema)),
         insert_entries=_insert(in_schema(timeline, schema)).on_conflict_do_nothing(),
     )
 
@@ -150,15 +166,35 @@ def _insert(relation: Table) -> Insert:
     return insert(relation).from_select(list(relation.columns), select(_recordset(relation.columns)))
 
 
-def _upsert_runs(relation: Table) -> ReturningInsert[Any]:
+def _upsert_runs(relation: Table, keys: Table) -> Select[Any]:
+    """Write the runs, and the keys of those that were not there before."""
     statement = _insert(relation)
     new = statement.excluded
-    return statement.on_conflict_do_update(
+    written = statement.on_conflict_do_update(
         index_elements=[relation.c.workflow_id],
         set_={c.name: new[c.name] for c in relation.columns if not c.primary_key},
         # An equal version is written again, so that a repeat reports it and the cache gets it too.
         where=relation.c.version <= new.version,
-    ).returning(relation.c.workflow_id, EPOCH)
+    ).returning(*(relation.c[name] for name in ("workflow_id", "started_at", *_KEYED_BY)))
+    runs = written.cte("written")
+    # All parts of a statement see what was there before it, so this sees no run that it writes itself.
+    there = exists(select(relation.c.workflow_id).where(relation.c.workflow_id == runs.c.workflow_id))
+    fresh = select(runs).where(~there).cte("fresh")
+    keyed = insert(keys).from_select(["key", "kind", "started_at", "workflow_id"], _keys(fresh))
+    return select(runs.c.workflow_id, EPOCH).add_cte(keyed.on_conflict_do_nothing().cte("keyed"))
+
+
+def _keys(runs: CTE) -> Any:
+    """What each of ``runs`` can be looked up by."""
+    line = func.json_array_elements(runs.c.lines).table_valued("value", name="line").render_derived()
+    owner = (runs.c.started_at, runs.c.workflow_id)
+    return union_all(
+        select(runs.c.correlation_id, literal("correlation_id"), *owner),
+        select(runs.c.customer_ref, literal("customer_ref"), *owner),
+        select(cast(line.c.value, JSON)["sku"].astext, literal("sku"), *owner).join_from(
+            runs, line, literal(True)
+        ),
+    )
 
 
 _STORE_OFFSETS = store_offsets(

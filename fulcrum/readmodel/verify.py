@@ -19,14 +19,14 @@ from fulcrum.readmodel import generation_tables as tables
 from fulcrum.readmodel import generations
 from fulcrum.readmodel.control import working
 from fulcrum.readmodel.generations import Generation
-from fulcrum.readmodel.relations import LIVE_SCHEMA, timeline, workflow_runs
+from fulcrum.readmodel.relations import LIVE_SCHEMA, run_keys, timeline, workflow_runs
 from fulcrum.readmodel.swap import aligned
 from fulcrum.settings import Settings
 from fulcrum.store.plain import connected
 
 _KEYS = {
     relation.name: tuple(column.name for column in relation.primary_key.columns)
-    for relation in (workflow_runs, timeline)
+    for relation in (workflow_runs, timeline, run_keys)
 }
 
 

@@ -1,7 +1,7 @@
 """A workflow as the read model shows it: the run, its timeline, the attempts, and how fresh all that is.
 
-The parts are JSON text from the moment they are projected, so an answer is put together and never
-taken apart.
+The parts are JSON text from the moment they are projected, so an answer is put together of them; all that is
+added is how long each transition took.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from fulcrum.readmodel.latency import timed
 from fulcrum.readmodel.projection import timestamp
 
 Source = Literal["cache", "database", "intake"]
@@ -47,11 +48,21 @@ class Freshness:
     as_of: datetime
 
 
-def answer(view: View, freshness: Freshness, attempts: Sequence[Mapping[str, Any]] | None = ()) -> str:
-    """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present."""
-    entries = ",".join(view.entries[version] for version in sorted(view.entries) if version <= view.version)
+def answer(
+    view: View,
+    freshness: Freshness,
+    attempts: Sequence[Mapping[str, Any]] | None = (),
+    waiting_on: str | None = None,
+) -> str:
+    """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present.
+
+    ``waiting_on`` is JSON text too; None: the workflow is finished.
+    """
+    known = (view.entries[version] for version in sorted(view.entries) if version <= view.version)
+    entries = ",".join(timed(known))
     stamp = (
         f'{{"source":"{freshness.source}","version":{view.version},"as_of":"{timestamp(freshness.as_of)}"}}'
     )
     tried = json.dumps(attempts, separators=(",", ":")) if attempts else "null" if attempts is None else "[]"
-    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},"freshness":{stamp}}}'
+    waits = f'"waiting_on":{waiting_on or "null"}'
+    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},{waits},"freshness":{stamp}}}'

@@ -416,6 +416,7 @@ class Cause:
     """The event that a decision answers, and where it stood in Kafka.
 
     ``actor`` is the person who asked, ``reason`` why in their words, ``verb`` what they asked for.
+    ``traceparent`` is the W3C trace context that the event came with.
     """
 
     event_id: str
@@ -429,6 +430,7 @@ class Cause:
     actor: str | None = None
     reason: str | None = None
     verb: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy.sql.elements import ClauseElement
 
 from fulcrum.errors import Unavailable
 from fulcrum.store.failures import DatabaseDown as DatabaseDown
 from fulcrum.store.failures import NoSessionFree as NoSessionFree
 from fulcrum.store.failures import SerializationFailure as SerializationFailure
+from fulcrum.store.failures import StatementTimeout as StatementTimeout
 from fulcrum.store.pool import Pool, Session
 from fulcrum.store.statements import Parameters, compiled
 
 Row = dict[str, Any]
 
 _PING = text("SELECT 1")
+#: For this transaction only.
+_WITHIN = select(func.set_config("statement_timeout", bindparam("limit"), True))
 _OPEN_RETRY = 0.25
 
 
@@ -58,6 +61,10 @@ class Transaction:
     def at_commit(self, statement: ClauseElement, parameters: Parameters | None = None) -> None:
         """Run ``statement`` last, in the round trip of the COMMIT; its failure fails the transaction."""
         self._last.append(self._open_session.text(*compiled(statement, parameters)))
+
+    def within(self, seconds: float) -> None:
+        """Let no statement of this transaction take longer; StatementTimeout when one does."""
+        self.ahead(_WITHIN, {"limit": str(max(1, round(seconds * 1000)))})
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the transaction is committed, and only then."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg2
 from psycopg2 import errorcodes
@@ -16,6 +18,10 @@ class DatabaseDown(Unavailable):
 
 class NoSessionFree(DatabaseDown):
     """Every session of this process is in use: wait, the others will be done."""
+
+
+class StatementTimeout(Unavailable):
+    """A statement ran into its time limit; the connection is fine."""
 
 
 class SerializationFailure(Retryable):
@@ -40,10 +46,23 @@ _DOWN_CLASSES = frozenset({"08", "53", "57", "58"})
 _WRONG_ADDRESS = ("does not exist", "authentication failed", "no password supplied", "no pg_hba.conf entry")
 
 
-def really_cancelled() -> bool:
-    """Whether somebody cancelled this task, as opposed to aiopg saying so after a statement timeout."""
+def times_cancelled() -> int:
+    """How often somebody cancelled this task; aiopg says so too, after a statement timeout."""
     task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+    return 1 if task is None else task.cancelling()
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Raise the CancelledError that aiopg lost inside.
+
+    It waits with ``asyncio.wait_for``, which until Python 3.12 drops a cancellation that comes together with
+    what it waits for; a loop of statements then never ends.
+    """
+    before = times_cancelled()
+    yield
+    if times_cancelled() > before:
+        raise asyncio.CancelledError
 
 
 def translate(error: psycopg2.Error, connection_lost: bool, server: str) -> Exception:

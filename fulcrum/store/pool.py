@@ -16,8 +16,15 @@ import aiopg
 import psycopg2
 import psycopg2.extensions
 
-from fulcrum.errors import Unavailable
-from fulcrum.store.failures import DatabaseDown, NoSessionFree, really_cancelled, translate, translate_refusal
+from fulcrum.store.failures import (
+    DatabaseDown,
+    NoSessionFree,
+    StatementTimeout,
+    cancellation_kept,
+    times_cancelled,
+    translate,
+    translate_refusal,
+)
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 _CONNECT_TIMEOUT = 5.0
@@ -80,19 +87,21 @@ class Session:
             raise translate(error, self.closed, self._server) from error
 
     async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Execute. Raises Unavailable (DatabaseDown when the connection is gone), SerializationFailure,
-        or psycopg2's own error when the statement is wrong.
+        """Execute. Raises Unavailable (DatabaseDown when the connection is gone, StatementTimeout when the
+        server took too long), SerializationFailure, or psycopg2's own error when the statement is wrong.
 
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
         try:
-            with self._translated():
+            with self._translated(), cancellation_kept():
                 await self._cursor.execute(sql, parameters)
         except asyncio.CancelledError as error:
-            if really_cancelled():
+            if times_cancelled() > 0:
                 self.close()
                 raise
-            raise Unavailable(f"Postgres at {self._server}: a statement ran into its time limit") from error
+            raise StatementTimeout(
+                f"Postgres at {self._server}: a statement ran into its time limit"
+            ) from error
         except TimeoutError as error:
             self.close()
             raise DatabaseDown(f"Postgres at {self._server} did not answer a statement") from error
@@ -149,18 +158,19 @@ class Pool:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
                 _forget_next_descriptor()
-                connection = await aiopg.connect(
-                    self._dsn,
-                    timeout=self._statement_timeout + _GRACE,
-                    # jsonb arrives as objects and uuid as text without aiopg's extra round trips.
-                    enable_json=False,
-                    enable_hstore=False,
-                    enable_uuid=False,
-                    options=self._options,
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=3,
-                )
+                with cancellation_kept():
+                    connection = await aiopg.connect(
+                        self._dsn,
+                        timeout=self._statement_timeout + _GRACE,
+                        # jsonb arrives as objects and uuid as text without aiopg's extra round trips.
+                        enable_json=False,
+                        enable_hstore=False,
+                        enable_uuid=False,
+                        options=self._options,
+                        keepalives_idle=10,
+                        keepalives_interval=5,
+                        keepalives_count=3,
+                    )
         except TimeoutError as error:
             raise DatabaseDown(
                 f"Postgres at {self.server} did not answer for {_CONNECT_TIMEOUT} s"

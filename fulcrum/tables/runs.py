@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import faust
-from aiokafka.partitioner import murmur2
 from faust.types import FutureMessage
 
 TABLE_NAME = "workflow_runs"
@@ -39,11 +38,6 @@ class RunsTable(faust.Table[bytes, bytes]):
         """
         self[key] = value
         return cast(FutureMessage, self.last_write)
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key, as every producer here computes it (Java's murmur2)."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def runs_table(app: faust.App, partitions: int) -> RunsTable:

@@ -73,7 +73,9 @@ reservations_expired = Counter(
     "fulcrum_reservations_expired", "Reservations that lapsed, and whose stock was given back."
 )
 operation_items = Counter(
-    "fulcrum_operation_items", "Messages of operations by what became of them.", ("state",)
+    "fulcrum_operations_items",
+    "Messages and workflows of operations by what became of them: succeeded, failed or skipped.",
+    ("kind", "outcome"),
 )
 messages_parked = Gauge("fulcrum_messages_parked", "Messages that wait for an operator.", ("service",))
 commands_open = Gauge(
@@ -92,6 +94,15 @@ commands_settled = Counter(
 )
 accounts_seen = Gauge(
     "fulcrum_accounts_seen_timestamp_seconds", "When the accounts of commands were last looked at in whole."
+)
+
+workflows_stuck = Gauge(
+    "fulcrum_workflows_stuck",
+    "Workflows that do not move by themselves, by rule; paused ones not counted. Every intake says the same.",
+    ("rule",),
+)
+workflows_stuck_seen = Gauge(
+    "fulcrum_workflows_stuck_seen_timestamp_seconds", "When this process last looked for stuck workflows."
 )
 
 # --- the payment provider -------------------------------------------------------------------------

@@ -13,6 +13,12 @@ def new_traceparent() -> str:
     return f"00-{token_hex(16)}-{token_hex(8)}-01"
 
 
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace that ``traceparent`` belongs to, 32 hex digits; None when it is missing or malformed."""
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return match[1] if match else None
+
+
 def child_of(traceparent: str | None) -> str:
     """A new span in the same trace; a new trace when ``traceparent`` is missing or malformed.
 

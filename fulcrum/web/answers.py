@@ -81,6 +81,8 @@ class Cause(Shape):
     """What they asked for."""
     reason: str | None = None
     """Why, in their words."""
+    trace_id: str | None = None
+    """The trace that it came in; left out when it came in none."""
 
 
 class Command(Shape):
@@ -92,6 +94,16 @@ class Command(Shape):
     step: str
     attempt: int
     deadline_at: datetime | None
+
+
+class Answered(Shape):
+    """The command that an event answers."""
+
+    command_id: str
+    type: str
+    attempt: int
+    version: int
+    """The transition that sent it."""
 
 
 class Entry(Shape):
@@ -107,6 +119,12 @@ class Entry(Shape):
     ignored: str | None
     """Why the event changed nothing; null when it did."""
     reason: str | None
+    answered: Answered | None = None
+    """The command that the event answers; null when it answers none. Not told in a stream."""
+    since_command_ms: float | None = None
+    """From the decision that sent that command to this one. Not told in a stream."""
+    since_previous_ms: float | None = None
+    """From the transition before; null at the first. Not told in a stream."""
 
 
 class Attempt(Shape):
@@ -133,11 +151,45 @@ class Attempt(Shape):
     """When it is tried again; null when it is not."""
 
 
+class WaitingOn(Shape):
+    """What a workflow waits for."""
+
+    sentence: str
+    """All that follows in one sentence for people; its wording may change."""
+    waits_for: str | None
+    """The type of the event that moves it on, or who must act; null when it is finished."""
+    since: datetime | None
+    next: str | None
+    """What happens next by itself, or what a person must do."""
+    due: datetime | None
+    """When that happens; null when nobody can tell."""
+    step: str | None
+    command: str | None
+    """The type of the command that is out."""
+    others: int
+    """How many other commands of the type are out, 1000 at most; 0 while it has waited for less than 5 s."""
+
+
+class WorkflowWhy(WaitingOn):
+    """What one workflow waits for."""
+
+    workflow_id: str
+    status: str
+    version: int
+
+
 class Freshness(Shape):
     """Where the answer comes from, and when it was the newest there."""
 
     source: Literal["cache", "database", "intake"]
     version: int
+    as_of: datetime
+
+
+class ListFreshness(Shape):
+    """Where several workflows come from, and when they were the newest there."""
+
+    source: Literal["database", "intake"]
     as_of: datetime
 
 
@@ -161,6 +213,8 @@ class WorkflowSummary(Shape):
     started_at: datetime
     updated_at: datetime
     finished_at: datetime | None
+    step: str | None = None
+    """The step whose answer is awaited; null when none is."""
 
 
 class Workflow(WorkflowSummary):
@@ -172,6 +226,8 @@ class Workflow(WorkflowSummary):
     attempts: list[Attempt] | None
     """Tries that failed, and what came after; a command that succeeds at once has none. The newest 500; null
     when the database cannot be asked at present."""
+    waiting_on: WaitingOn | None
+    """What it waits for; null when it is finished."""
     freshness: Freshness
 
 
@@ -236,7 +292,31 @@ class WorkflowPage(Shape):
 
     items: list[WorkflowSummary]
     next_cursor: str | None
-    """Give it as ``cursor`` to get the next page; null on the last one."""
+    """Give it as ``cursor`` to get the next page, with the same filters; null on the last one."""
+    freshness: ListFreshness
+
+
+class Found(Shape):
+    """A workflow that has something to do with what was searched for."""
+
+    what: Literal[
+        "workflow_id", "intent_id", "command_id", "event_id", "correlation_id", "customer_ref", "sku"
+    ]
+    """What the text is to the workflow."""
+    version: int | None
+    """The transition that sent the command or answered the event; null for any other kind."""
+    workflow: WorkflowSummary
+
+
+class SearchResult(Shape):
+    """What was found, newest workflow first."""
+
+    q: str
+    items: list[Found]
+    """The newest 50 at most."""
+    more: bool
+    """True when there are older ones; ``GET /v1/workflows?sku=`` pages through those of a SKU."""
+    freshness: ListFreshness
 
 
 class ReceiptAccepted(Shape):

@@ -1,4 +1,5 @@
-"""The intake role: one HTTP server, the relay of its outbox, the reconciler, and the runner of operations."""
+"""The intake role: one HTTP server, the relay of its outbox, the reconciler, the runner of operations, and
+the search for workflows that do not move."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
 from aiohttp import web
 
+from fulcrum.attention.detector import Detector
 from fulcrum.errors import Misconfigured
 from fulcrum.operations.event_parker import EventParker
 from fulcrum.operations.retention import Retention
@@ -20,6 +23,7 @@ from fulcrum.settings import Settings
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.store.relay import Relay
 from fulcrum.telemetry.health import add_health_routes
+from fulcrum.web.bulk import asker
 from fulcrum.web.middleware import explain, observe
 from fulcrum.web.openapi import document
 from fulcrum.web.operation import BODY_MOST, JSON
@@ -27,6 +31,7 @@ from fulcrum.web.reconciler import Reconciler
 from fulcrum.web.relations import INTAKE
 from fulcrum.web.routes import ROUTES
 from fulcrum.web.services import Services
+from fulcrum.web.unstarted import find_unstarted
 from fulcrum.wire.producer import KafkaProducer, Record
 
 log = structlog.get_logger()
@@ -140,13 +145,15 @@ async def _reconciling(settings: Settings, services: Services) -> AsyncIterator[
 
 @asynccontextmanager
 async def _operating(settings: Settings, services: Services) -> AsyncIterator[None]:
-    """Keep what Kafka's readers refuse, carry operations out, delete old bodies; finish what is in hand."""
+    """Keep what Kafka's readers refuse, carry operations out, delete old bodies, look for workflows that do
+    not move; finish what is in hand."""
     sender = Sender(services.db, settings, services.publisher)
-    runner = Runner(services.db, settings, sender, services.editor)
+    runner = Runner(services.db, settings, sender, services.editor, asker(services))
     services.wake = runner.wake
     parts = (
         runner,
         Retention(services.db, settings),
+        Detector(services.db, settings, _detector_name(settings), partial(find_unstarted, services.db)),
         EventParker(services.db, settings, services.codec.read),
     )
     stop = asyncio.Event()
@@ -157,6 +164,10 @@ async def _operating(settings: Settings, services: Services) -> AsyncIterator[No
         stop.set()
         await asyncio.wait(tasks)
         await sender.close()
+
+
+def _detector_name(settings: Settings) -> str:
+    return f"{settings.namespace}-intake-{settings.instance}"
 
 
 def _record(row: OutboxRow) -> Record:

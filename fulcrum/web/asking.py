@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,9 @@ from fulcrum.saga import identity
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import MAY_STAND, Status, StepStatus
 from fulcrum.saga.verbs import unusable_result
+from fulcrum.store.audit import Outcome
 from fulcrum.web.answers import Requested
+from fulcrum.web.auditing import end
 from fulcrum.web.intents import REPLAYED
 from fulcrum.web.operation import Answer, Call
 from fulcrum.web.problem import FieldError, Problem
@@ -37,15 +39,21 @@ async def ask(
     """Put ``wish`` to the workflow and wait a moment for its decision; ``dry``: tell what would follow."""
     call.workflow_id = workflow_id
     who = actor or await tenant_of(services, workflow_id)
+    if call.act is not None:
+        call.act = replace(call.act, actor=who)
     view, _ = await find_view(services, workflow_id, 0)
     shown = json.loads(view.run)
     _refuse_result(shown, wish)
     if dry:
         return await forecast(services, shown, wish, who)
     if _has_ended(shown):
+        await end(services, call.act, "refused", detail="already_final", before=_state(shown))
         # Its state may be gone, so that nobody could decide; what is final stays final.
         return _answer(_told(shown, wish, decided=True, outcome="refused", refused="already_final"))
     event_id = identity.request_id(workflow_id, key)
+    if call.act is not None:
+        # One act per request, however often it is repeated.
+        call.act = replace(call.act, id=event_id)
     stored = await store_request(services, call, wish, who, event_id)
     decision = await await_decision(services, workflow_id, event_id)
     if decision is None:
@@ -56,6 +64,9 @@ async def ask(
     named = ("version", "status_before", "status", "commands")
     seen = {name: entry[name] for name in named} | {"step": entry["step"] or wish.step}
     run = json.loads(decided.run)
+    before, ignored = {"status": entry["status_before"]}, entry["ignored"]
+    ended: Outcome = "refused" if ignored else "done"
+    await end(services, call.act, ended, before=before, after=_state(entry), detail=ignored)
     return _answer(
         _told(run, wish, request_id=event_id, decided=True, **_outcome(entry["ignored"]), **seen),
         stored.replayed,
@@ -111,6 +122,11 @@ def _has_ended(shown: Mapping[str, Any]) -> bool:
         case Status.COMPLETED | Status.CANCELLED:
             return not undoing
     return False
+
+
+def _state(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit keeps of a workflow."""
+    return {"status": shown["status"], "version": shown["version"]}
 
 
 def _outcome(ignored: str | None) -> dict[str, Any]:

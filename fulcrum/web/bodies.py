@@ -1,16 +1,29 @@
 """What clients send: the body, query and path of every operation, and what each field may hold.
 
 Unknown fields are refused and nothing is converted: a quantity given as text is a fault of the sender.
+
+Long, because it is the whole vocabulary of requests: one short model after another.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Annotated, LiteralString
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -37,6 +50,22 @@ def one_of(known: Collection[str], remedy: LiteralString) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _moment(value: object) -> datetime:
+    """A time with its zone, as RFC 3339 has it, in UTC: Postgres knows no zone as far away as +23:47."""
+    try:
+        known = isinstance(value, str) and _RFC_3339.fullmatch(value) is not None
+        found = datetime.fromisoformat(str(value)) if known else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise PydanticCustomError("moment", "use a time with its zone, such as 2026-03-01T12:00:00Z")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:  # in the first or the last year there is; nothing was there then
+        return found.replace(tzinfo=UTC)
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DEFINITIONS = sorted(DEFINITIONS)
 _STATUSES = [str(status) for status in Status]
 
@@ -51,6 +80,13 @@ Sku = Annotated[
 REFERENCE_PATTERN = r"^[!-~]([ -~]{0,126}[!-~])?$"
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN)]
 Uuid = Annotated[str, StringConstraints(pattern=UUID_PATTERN), Field(json_schema_extra={"format": "uuid"})]
+Tenant = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+STEP_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
+StepName = Annotated[str, StringConstraints(pattern=STEP_PATTERN)]
+_FLAGS = ("true", "false")
+#: Text, so that nothing but these two words passes for a truth.
+Flag = Annotated[str, one_of(_FLAGS, "use one of {names}"), Field(json_schema_extra={"enum": list(_FLAGS)})]
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment), Field(examples=["2026-03-01T12:00:00Z"])]
 Cursor = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,200}={0,2}$"),
@@ -103,11 +139,7 @@ def _one_line_a_sku(lines: tuple[LineBody, ...]) -> tuple[LineBody, ...]:
 class IntentBody(Body):
     """What is to be fulfilled: taken from stock, paid, and shipped."""
 
-    tenant: Annotated[
-        str,
-        StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$"),
-        Field(description="Who the intent belongs to.", examples=["acme"]),
-    ]
+    tenant: Annotated[Tenant, Field(description="Who the intent belongs to.", examples=["acme"])]
     customer_ref: Annotated[
         Reference, Field(description="The tenant's own name for the customer; no personal data.")
     ]
@@ -178,7 +210,7 @@ class StepBody(RequestBody):
 
     step: Annotated[
         str | None,
-        StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"),
+        StringConstraints(pattern=STEP_PATTERN),
         Field(description="A step of the definition; without one, the step that the workflow waits for."),
     ] = None
 
@@ -236,8 +268,43 @@ class WorkflowsQuery(Parameters):
         one_of(_STATUSES, "use one of {names}"),
         Field(description="Only those of this status.", json_schema_extra={"enum": _STATUSES}),
     ] = None
+    paused: Annotated[Flag | None, Field(description="Only paused ones, or only the others.")] = None
+    attention: Annotated[
+        Flag | None, Field(description="Only those that need attention, or only the others.")
+    ] = None
+    step: Annotated[
+        StepName | None, Field(description="Only those that wait for the answer of this step.")
+    ] = None
+    tenant: Annotated[Tenant | None, Field(description="Only those of this tenant.")] = None
+    definition: Annotated[
+        str | None,
+        one_of(_DEFINITIONS, "use one of {names}"),
+        Field(description="Only those of this definition.", json_schema_extra={"enum": _DEFINITIONS}),
+    ] = None
+    sku: Annotated[Sku | None, Field(description="Only those with a line of this SKU.")] = None
+    older_than: Annotated[
+        str | None,
+        StringConstraints(pattern=r"^[1-9][0-9]{0,3}[smhd]$"),
+        Field(description="Only those that started so long ago or longer.", examples=["90s", "4h", "7d"]),
+    ] = None
+    started_before: Annotated[Moment | None, Field(description="Only those that started before.")] = None
+    started_after: Annotated[Moment | None, Field(description="Only those that started then or later.")] = (
+        None
+    )
     cursor: Cursor | None = None
     limit: Limit = PAGE
+
+
+class SearchQuery(Parameters):
+    """What to look for."""
+
+    q: Annotated[
+        Reference,
+        Field(
+            description="Id of a workflow, intent, command or event; correlation id; customer_ref; SKU.",
+            examples=["order-1"],
+        ),
+    ]
 
 
 class SkuPath(Parameters):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from fulcrum.readmodel.view import View
 from fulcrum.saga import identity
 from fulcrum.saga.run import Status
+from fulcrum.store.audit import Outcome
 from fulcrum.web import answers
 from fulcrum.web.asking import forecast
+from fulcrum.web.auditing import end
 from fulcrum.web.bodies import CancelBody, WorkflowPath
 from fulcrum.web.intents import REPLAYED
 from fulcrum.web.operation import Answer, Call
@@ -47,9 +50,16 @@ async def cancel_workflow(
         return _answer(view, None, decided=True)
     who = actor or await tenant_of(services, path.workflow_id)
     event_id = identity.cancel_id(path.workflow_id, key, who, body.reason)
+    if call.act is not None:
+        call.act = replace(call.act, actor=who, id=event_id)
+    before = {"status": view.status, "version": view.version}
     stored = await store_request(services, call, wish, who, event_id)
     decision = await await_decision(services, path.workflow_id, event_id)
     view, _ = await find_view(services, path.workflow_id, decision.version if decision else 0)
+    if decision is not None:
+        after = {"status": decision.status, "version": decision.version}
+        ended: Outcome = "refused" if decision.ignored else "done"
+        await end(services, call.act, ended, before=before, after=after, detail=decision.ignored)
     _refuse_ended(view)
     decided = view.status in _UNDONE or (decision is not None and decision.status == Status.PAUSED)
     return _answer(view, event_id, decided=decided, replayed=stored.replayed)

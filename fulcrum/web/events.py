@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from fulcrum.readmodel import queries
+from fulcrum.readmodel.latency import Timing
 from fulcrum.readmodel.projection import FINAL
 from fulcrum.web.bodies import EventsQuery, WorkflowPath
 from fulcrum.web.operation import Answer, Call, Streamed
@@ -39,17 +40,20 @@ async def follow_workflow(
 
 async def _events(services: Services, workflow_id: str, after: int) -> AsyncGenerator[str]:
     yield f"retry: {_RETRY}\n\n"
-    status = ""
+    timing, read, status = Timing(), 0, ""
     with services.watchers.watching(workflow_id) as watcher:
         while not watcher.ended:
-            told = await queries.find_entries(services.db, workflow_id, after, _AT_ONCE)
+            # From the first, also for one that comes again: what a transition took is told by those before.
+            told = await queries.find_entries(services.db, workflow_id, read, _AT_ONCE)
             for entry in told:
-                yield f"id: {entry.version}\nevent: transition\ndata: {entry.entry}\n\n"
-                after, status = entry.version, entry.status
+                text = timing.tell(entry.entry)
+                read, status = entry.version, entry.status
+                if read > after:
+                    yield f"id: {read}\nevent: transition\ndata: {text}\n\n"
             if told:
                 continue
             if status in FINAL:
-                yield f'event: finished\ndata: {{"status":"{status}","version":{after}}}\n\n'
+                yield f'event: finished\ndata: {{"status":"{status}","version":{read}}}\n\n'
                 return
-            if not await watcher.newer_than(after, within=HEARTBEAT):
+            if not await watcher.newer_than(read, within=HEARTBEAT):
                 yield ": nothing new\n\n"

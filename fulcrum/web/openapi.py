@@ -112,7 +112,9 @@ _ACTOR: Mapping[str, Any] = {
     "name": ACTOR_HEADER,
     "in": "header",
     "required": False,
-    "description": "Who asks, as the timeline will show it. Without it: the intent's tenant.",
+    "description": (
+        "Who asks, as timeline and audit will show it. Without it: the tenant of a workflow, else `unnamed`."
+    ),
     "schema": {"type": "string", "pattern": REFERENCE_PATTERN},
 }
 

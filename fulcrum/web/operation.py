@@ -17,7 +17,9 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from fulcrum.errors import Retryable
+from fulcrum.store.audit import Act
 from fulcrum.web import problem
+from fulcrum.web.auditing import act_of, refusals_entered
 from fulcrum.web.bodies import REFERENCE_PATTERN, Body, Parameters
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.services import Services
@@ -36,11 +38,15 @@ LAST_HEADER = "Last-Event-ID"
 
 @dataclass(slots=True)
 class Call:
-    """What belongs to one request beside its input. ``workflow_id`` is noted for the log line."""
+    """What belongs to one request beside its input. ``workflow_id`` is noted for the log line.
+
+    ``act`` is what the audit keeps of one that changes something.
+    """
 
     correlation_id: str
     traceparent: str
     workflow_id: str | None = None
+    act: Act | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,9 @@ class Operation:
     A ``keyed`` one takes an ``Idempotency-Key``, which may be missing if ``key_optional``; an ``acted`` one
     takes the name of who asks. A ``streamed`` one answers with server-sent events, and takes the id of the
     last one that the client saw. An answer without a model has no body.
+
+    ``audited`` is what the audit calls it: the kind of its target, a dot, and what is done. Its handler
+    enters what it does; what it refuses is entered here.
     """
 
     method: str
@@ -115,6 +124,7 @@ class Operation:
     key_optional: bool = False
     acted: bool = False
     streamed: bool = False
+    audited: str | None = None
 
     @cached_property
     def summary(self) -> str:
@@ -136,7 +146,11 @@ class Operation:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             arguments = await self._arguments(request)
-            answer = await self.handler(services, request[CALL], **arguments)
+            call = request[CALL]
+            if self.audited is not None and not getattr(arguments.get("body"), "dry_run", False):
+                call.act = act_of(self.audited, call, request.match_info, arguments)
+            async with refusals_entered(services, call):
+                answer = await self.handler(services, call, **arguments)
             if isinstance(answer, Streamed):
                 return await answer.send(request)
             return answer.to_response()

@@ -6,7 +6,8 @@ from fulcrum.commands.parking import Filter
 from fulcrum.errors import Rejected
 from fulcrum.operations import store
 from fulcrum.operations.control import control
-from fulcrum.operations.requests import Request
+from fulcrum.operations.kinds import verb_of
+from fulcrum.operations.requests import Request, WorkflowFilter
 from fulcrum.operations.store import KeyReused
 from fulcrum.web import parked_answers as answers
 from fulcrum.web.bodies import OperatorBody
@@ -18,9 +19,9 @@ from fulcrum.web.services import Services
 
 
 async def create_operation(services: Services, call: Call, *, body: OperationBody, key: str | None) -> Answer:
-    """Replay, discard or restore the parked messages of a selection.
+    """Replay, discard or restore the parked messages of a selection, or ask the same of many workflows.
 
-    The messages are fixed now. With `dry_run` nothing is stored: the answer tells how many would be taken,
+    The items are fixed now. With `dry_run` nothing is stored: the answer tells how many would be taken,
     and why others would not. A repeat under the same key starts nothing new.
     """
     request = _request(body)
@@ -31,7 +32,7 @@ async def create_operation(services: Services, call: Call, *, body: OperationBod
         )
         return Answer(told)
     try:
-        row, replayed = await store.create(services.db, request, key)
+        row, replayed = await store.create(services.db, request, key, call.act)
     except KeyReused as error:
         detail = f"This {KEY_HEADER} came before with another operation; repeat that one, or use a new key."
         raise Problem("key-reused", detail, [FieldError("header", KEY_HEADER, detail)]) from error
@@ -42,12 +43,16 @@ async def create_operation(services: Services, call: Call, *, body: OperationBod
 
 def _request(body: OperationBody) -> Request:
     chosen = body.selection.model_dump()
+    ids = chosen.pop("ids")
+    of_workflows = verb_of(body.kind) is not None
     return Request(
         body.kind,
         body.actor,
         body.reason,
-        ids=chosen.pop("ids"),
-        filter=Filter(**chosen),
+        ids=ids,
+        filter=Filter() if of_workflows else Filter(**chosen),
+        workflows=WorkflowFilter(**chosen) if of_workflows else None,
+        arguments=body.arguments.as_wished(),
         limit=body.limit,
         rate=body.rate,
         canary=body.canary,
@@ -85,7 +90,7 @@ async def pause_operation(
     services: Services, call: Call, *, path: OperationPath, body: OperatorBody
 ) -> Answer:
     """Hold an operation up. The message in hand is finished."""
-    return await _control(services, path, "pause", body)
+    return await _control(services, call, path, "pause", body)
 
 
 async def resume_operation(
@@ -95,17 +100,19 @@ async def resume_operation(
 
     One that stopped by itself goes on without looking at its canaries and its ratio again.
     """
-    return await _control(services, path, "resume", body)
+    return await _control(services, call, path, "resume", body)
 
 
 async def abort_operation(
     services: Services, call: Call, *, path: OperationPath, body: OperatorBody
 ) -> Answer:
     """End an operation. Messages that it has not begun stay as they are."""
-    return await _control(services, path, "abort", body)
+    return await _control(services, call, path, "abort", body)
 
 
-async def _control(services: Services, path: OperationPath, act: str, body: OperatorBody) -> Answer:
-    row = await control(services.db, path.operation_id, act, body.actor, body.reason)
+async def _control(
+    services: Services, call: Call, path: OperationPath, act: str, body: OperatorBody
+) -> Answer:
+    row = await control(services.db, path.operation_id, act, body.actor, body.reason, call.act)
     services.wake()
     return Answer(answers.Operation(**row))

@@ -20,6 +20,7 @@ from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request
 from fulcrum.operations.store import create
 from fulcrum.store.database import Row
+from fulcrum.web.auditing import end
 from fulcrum.web.bodies import OperatorBody
 from fulcrum.web.operation import Answer, Call
 from fulcrum.web.parked_answers import ParkedGroup, ParkedGroups, ParkedMessage, ParkedPage, ParkedSummary
@@ -52,7 +53,7 @@ async def list_groups(services: Services, call: Call, *, query: GroupsQuery) -> 
 
 async def note_group(services: Services, call: Call, *, path: GroupPath, body: NoteBody) -> Answer:
     """Note what is known about a cause, and who looks after it, in place of what was noted before."""
-    row = await groups.note_group(services.db, path.group, body.note, body.owner, body.actor)
+    row = await groups.note_group(services.db, path.group, body.note, body.owner, body.actor, call.act)
     return Answer(ParkedGroup(**row))
 
 
@@ -66,17 +67,17 @@ async def replay_parked(services: Services, call: Call, *, path: ParkedPath, bod
 
     It keeps its id, so that what it did already is not done twice; its attempts are counted anew.
     """
-    return _whole(await _act(services, "replay", path.parked_id, body), call)
+    return _whole(await _act(services, call, "replay", path.parked_id, body), call)
 
 
 async def discard_parked(services: Services, call: Call, *, path: ParkedPath, body: OperatorBody) -> Answer:
     """Decide that a parked message is not needed. It can be restored until its body is deleted."""
-    return _whole(await _act(services, "discard", path.parked_id, body), call)
+    return _whole(await _act(services, call, "discard", path.parked_id, body), call)
 
 
 async def restore_parked(services: Services, call: Call, *, path: ParkedPath, body: OperatorBody) -> Answer:
     """Take back that a message is not needed: it waits again."""
-    return _whole(await _act(services, "restore", path.parked_id, body), call)
+    return _whole(await _act(services, call, "restore", path.parked_id, body), call)
 
 
 async def edit_parked(services: Services, call: Call, *, path: ParkedPath, body: EditBody) -> Answer:
@@ -93,11 +94,12 @@ async def edit_parked(services: Services, call: Call, *, path: ParkedPath, body:
     if message["status"] == "parked":
         # Refused now and not by an operation that can only fail.
         await services.editor.edited(message, patch, message["id"])
-    return _whole(await _act(services, "edit", path.parked_id, body, {"patch": patch}), call)
+    return _whole(await _act(services, call, "edit", path.parked_id, body, {"patch": patch}), call)
 
 
 async def _act(
     services: Services,
+    call: Call,
     kind: str,
     parked_id: str,
     body: OperatorBody,
@@ -105,9 +107,9 @@ async def _act(
 ) -> Row:
     """Do one thing to one message, and wait for its outcome. The row afterwards."""
     request = Request(kind, body.actor, body.reason, ids=[parked_id], arguments=arguments or {})
-    await parking.get_parked(services.db, parked_id)
+    before = _standing(await parking.get_parked(services.db, parked_id))
     try:
-        made, _ = await create(services.db, request)
+        made, _ = await create(services.db, request, audited=call.act, outcome="began")
         operation = str(made["id"])
     except Conflict as error:
         operation = await _joined(services, kind, parked_id, error)
@@ -124,7 +126,15 @@ async def _act(
         raise await _refusal(services, parked_id)
     if item["state"] == FAILED and item["outcome"] != "parked again":
         raise Conflict(f"parked message {parked_id} was not sent: {item['outcome']}")
-    return await parking.get_parked(services.db, parked_id)
+    row = await parking.get_parked(services.db, parked_id)
+    after = {**_standing(row), "operation": operation}
+    await end(services, call.act, "done", before=before, after=after)
+    return row
+
+
+def _standing(row: Row) -> dict[str, Any]:
+    """What the audit keeps of a parked message."""
+    return {"status": row["status"]}
 
 
 async def _joined(services: Services, kind: str, parked_id: str, error: Conflict) -> str:

@@ -148,11 +148,11 @@ class OperationPlan(Shape):
 
 
 class Operation(Shape):
-    """What is done to a fixed set of parked messages. total = succeeded + failed + skipped + pending."""
+    """What is done to fixed messages or workflows. total = succeeded + failed + skipped + pending."""
 
     id: str
     kind: str
-    """replay, edit, discard, restore or release."""
+    """replay, edit, discard, restore or release, or workflow. and what is asked of each workflow."""
     state: str
     """pending, running, paused, stopped, done or aborted."""
     why: str | None
@@ -166,7 +166,7 @@ class Operation(Shape):
     total: int
     succeeded: int
     failed: int
-    """That could not be sent, or parked again."""
+    """That could not be sent, parked again, or whose workflow refused."""
     skipped: int
     pending: int
     rate: float | None
@@ -187,17 +187,22 @@ class OperationPage(Shape):
 
 
 class OperationItem(Shape):
-    """One message of an operation, and what became of it."""
+    """One parked message or workflow of an operation, and what became of it."""
 
     number: int
-    parked_id: str
+    parked_id: str | None
+    """null when it is a workflow."""
+    workflow_id: str | None
+    """null when it is a parked message."""
     service: str
-    message_id: str
-    """Under which it is sent."""
+    """workflows when it is one."""
+    message_id: str | None
+    """Under which it is sent; of a workflow, the event by which it is asked, null before that."""
     state: str
     """pending, succeeded, failed or skipped."""
     outcome: str | None
-    """sent, taken, parked again, discarded, parked, aborted, or the reason of a failure."""
+    """sent, taken, parked again, discarded, parked, aborted, or why it failed; of a workflow, what its
+    decision made of it."""
     begun_at: datetime | None
     ended_at: datetime | None
 

@@ -1,16 +1,23 @@
-"""What operators send: which parked messages they mean, and what is to be done to them."""
+"""What operators send: which parked messages or workflows they mean, and what is to be done to them."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from fulcrum.commands.parking import STATUSES as PARKED_STATUSES
 from fulcrum.operations.accounting import ITEM_STATES, STATES
+from fulcrum.operations.kinds import WORKFLOW_KINDS, verb_of
 from fulcrum.operations.plan import MOST
 from fulcrum.store.relations import SERVICE_SCHEMAS
 from fulcrum.web.bodies import (
@@ -19,28 +26,14 @@ from fulcrum.web.bodies import (
     Body,
     Cursor,
     Limit,
+    Moment,
     OperatorBody,
     Parameters,
     Reference,
     Uuid,
     one_of,
 )
-
-
-def _iso_8601(value: object) -> datetime:
-    """A time in UTC. Seconds since 1970 would be taken too, and are more often a mistake."""
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) and value[4:5] == "-" else None
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise PydanticCustomError(
-            "moment", "give a time in ISO 8601 with its zone, such as 2026-03-01T10:00:00Z"
-        )
-    try:
-        return found.astimezone(UTC)
-    except OverflowError:  # in the first or the last year there is; nothing is parked there
-        return found.replace(tzinfo=UTC)
+from fulcrum.web.workflow_bodies import VerbArguments, WorkflowSelection, refuse_arguments
 
 
 def _storable(value: Any) -> Any:
@@ -56,7 +49,6 @@ ParkedType = Annotated[Name, Field(description="Only those of this message type.
 ParkedGroup = Annotated[Name, Field(description="Only those of this group: its fingerprint.")]
 ParkedWorkflow = Annotated[Uuid, Field(description="Only those of this workflow.")]
 ParkedMessageId = Annotated[Name, Field(description="Only those of this message id.")]
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso_8601)]
 ParkedSince = Annotated[Moment, Field(description="Only those parked then or later.")]
 ParkedUntil = Annotated[Moment, Field(description="Only those parked before.")]
 ParkedStatus = Annotated[
@@ -109,22 +101,48 @@ class SelectionBody(Body):
     until: ParkedUntil | None = None
 
 
-class OperationBody(OperatorBody):
-    """What to do to which parked messages. They are fixed now: what is parked later is not among them."""
+_KINDS = ("replay", "discard", "restore", *WORKFLOW_KINDS)
 
-    kind: Literal["replay", "discard", "restore"]
-    selection: SelectionBody
+
+def _of_kind(given: Any, handler: Any, info: ValidationInfo) -> SelectionBody | WorkflowSelection:
+    """The selection as the kind of the operation has it: a union would tell the faults of both."""
+    kind = info.data.get("kind")
+    if isinstance(given, Body) or kind is None:
+        return handler(given)  # type: ignore[no-any-return]
+    if verb_of(kind) is None:
+        return SelectionBody.model_validate_json(json.dumps(given))
+    chosen = WorkflowSelection.model_validate_json(json.dumps(given))
+    if chosen == WorkflowSelection():
+        raise PydanticCustomError(
+            "everything", "say which workflows, by ids or by a filter", {"value": given}
+        )
+    return chosen
+
+
+class OperationBody(OperatorBody):
+    """What to do to which parked messages or workflows. They are fixed now: later ones are not taken."""
+
+    kind: Annotated[
+        str, one_of(_KINDS, "use one of {names}"), Field(json_schema_extra={"enum": list(_KINDS)})
+    ]
+    selection: Annotated[SelectionBody | WorkflowSelection, WrapValidator(_of_kind)]
+    arguments: VerbArguments = VerbArguments()
     dry_run: Annotated[bool, Field(description="Only tell what would be taken.")] = False
     limit: Annotated[int | None, Field(ge=1, le=MOST, description="Take so many at most, oldest first.")] = (
         None
     )
-    rate: Annotated[float | None, Field(ge=0.01, le=1000, description="Messages a second at most.")] = None
+    rate: Annotated[float | None, Field(ge=0.01, le=1000, description="Items a second at most.")] = None
     canary: Annotated[
-        int, Field(ge=0, le=1000, description="Send so many first, and the rest if none parks again.")
+        int, Field(ge=0, le=1000, description="Take so many first, and the rest if none of them fails.")
     ] = 0
     stop_ratio: Annotated[
         float | None, Field(ge=0, le=1, description="Stop when a larger share than this has failed.")
     ] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> OperationBody:
+        refuse_arguments(verb_of(self.kind), self.arguments)
+        return self
 
 
 class ParkedQuery(Parameters):

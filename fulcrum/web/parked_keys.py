@@ -38,5 +38,5 @@ async def release_parked_key(services: Services, call: Call, *, path: KeyPath, b
     An event that Kafka still refuses parks its key again.
     """
     key = base64.urlsafe_b64decode(path.key)
-    row = await release_key(services.db, path.outbox, key, body.actor, body.reason)
+    row = await release_key(services.db, path.outbox, key, body.actor, body.reason, call.act)
     return Answer(answers.Operation(**row))

@@ -84,6 +84,12 @@ KINDS: Mapping[str, Kind] = {
         "Repeat the request after Retry-After, with the same key.",
         retryable=True,
     ),
+    "too-slow": Kind(
+        503,
+        "The answer takes too long",
+        "Ask for less: a shorter time by started_after, a status, a tenant; or repeat it after Retry-After.",
+        retryable=True,
+    ),
     "too-many-watchers": Kind(
         503,
         "This process carries no more event streams",

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from fulcrum.readmodel import queries
 from fulcrum.readmodel.queries import Answered
 from fulcrum.store import outbox
+from fulcrum.store.audit import enter
 from fulcrum.web.operation import KEY_HEADER, Call
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.relations import INTAKE, intents, requests
@@ -98,6 +99,8 @@ async def store_request(services: Services, call: Call, wish: Wish, actor: str, 
             await tx.execute(_INSERT, asked)
             await tx.execute(_COUNT, {"workflow": call.workflow_id, "sequence": asked["sequence"]})
             await outbox.add(tx, INTAKE, [stream.requested(asked, call.traceparent)])
+            told = {name: asked[name] for name in ("step", "seconds") if asked[name] is not None}
+            await enter(tx, call.act, "began", after={"request": event_id, **told})
     if first is None:
         log.info("workflow.requested", workflow_id=call.workflow_id, verb=wish.verb, actor=actor)
     elif (differing := _differing(first, wish)) is not None:

@@ -5,11 +5,14 @@ Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz``
 
 from __future__ import annotations
 
-from fulcrum.web import answers, bodies, parked_answers, parked_bodies
+from fulcrum.web import answers, attention, audit_shapes, bodies, parked_answers, parked_bodies
+from fulcrum.web.attention import list_attention
+from fulcrum.web.audit import list_audit
 from fulcrum.web.cancel import cancel_workflow
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
+from fulcrum.web.lists import list_workflows
 from fulcrum.web.operation import Handler, Operation
 from fulcrum.web.operations import (
     abort_operation,
@@ -40,8 +43,9 @@ from fulcrum.web.parked import (
     show_parked,
 )
 from fulcrum.web.parked_keys import list_parked_keys, release_parked_key
+from fulcrum.web.search import search
 from fulcrum.web.stock import receive_stock, show_stock
-from fulcrum.web.workflows import list_workflows, show_workflow
+from fulcrum.web.workflows import explain_workflow, show_workflow
 
 _BODY = ("malformed-json", "body-too-large", "unsupported-media-type", "invalid-body")
 _KEYED = (*_BODY, "idempotency-key", "key-reused", "unavailable")
@@ -53,7 +57,7 @@ def _verb(verb: str, handler: Handler, body: type[bodies.RequestBody]) -> Operat
     return Operation(
         "POST", f"/v1/workflows/{{workflow_id}}/{verb}", handler,
         {200: answers.Requested, 202: answers.Requested}, (*_PATH, *_BODY, "idempotency-key", "key-reused"),
-        path_model=bodies.WorkflowPath, body_model=body, keyed=True, acted=True,
+        path_model=bodies.WorkflowPath, body_model=body, keyed=True, acted=True, audited=f"workflow.{verb}",
     )  # fmt: skip
 
 
@@ -64,11 +68,23 @@ ROUTES: tuple[Operation, ...] = (
     ),
     Operation(
         "GET", "/v1/workflows", list_workflows, {200: answers.WorkflowPage},
-        ("invalid-parameter", "unavailable"), query_model=bodies.WorkflowsQuery,
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.WorkflowsQuery,
+    ),
+    Operation(
+        "GET", "/v1/search", search, {200: answers.SearchResult},
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.SearchQuery,
     ),
     Operation(
         "GET", "/v1/workflows/{workflow_id}", show_workflow, {200: answers.Workflow}, (*_PATH, "not-yet"),
         path_model=bodies.WorkflowPath, query_model=bodies.WorkflowQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/{workflow_id}/why", explain_workflow, {200: answers.WorkflowWhy}, _PATH,
+        path_model=bodies.WorkflowPath,
+    ),
+    Operation(
+        "GET", "/v1/attention", list_attention, {200: attention.AttentionPage},
+        ("invalid-parameter", "unavailable"), query_model=attention.AttentionQuery,
     ),
     Operation(
         "GET", "/v1/workflows/{workflow_id}/events", follow_workflow, {200: answers.Entry, 204: None},
@@ -80,7 +96,7 @@ ROUTES: tuple[Operation, ...] = (
         {200: answers.Requested, 202: answers.Cancellation},
         (*_PATH, *_BODY, "idempotency-key", "key-reused", "already-completed", "already-terminated"),
         path_model=bodies.WorkflowPath, body_model=bodies.CancelBody,
-        keyed=True, key_optional=True, acted=True,
+        keyed=True, key_optional=True, acted=True, audited="workflow.cancel",
     ),
     _verb("retry", retry_step, bodies.StepBody),
     _verb("skip", skip_step, bodies.SkipBody),
@@ -96,6 +112,7 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/stock/{sku}/receipts", receive_stock, {202: answers.ReceiptAccepted},
         ("invalid-parameter", *_KEYED), path_model=bodies.SkuPath, body_model=bodies.ReceiptBody, keyed=True,
+        acted=True, audited="stock.receive",
     ),
     Operation(
         "GET", "/v1/parked", list_parked, {200: parked_answers.ParkedPage},
@@ -108,19 +125,22 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/parked/{parked_id}/replay", replay_parked, {200: parked_answers.ParkedMessage},
         (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
+        audited="parked.replay",
     ),
     Operation(
         "POST", "/v1/parked/{parked_id}/discard", discard_parked, {200: parked_answers.ParkedMessage},
         (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
+        audited="parked.discard",
     ),
     Operation(
         "POST", "/v1/parked/{parked_id}/restore", restore_parked, {200: parked_answers.ParkedMessage},
         (*_PATH, *_BODY, "conflict"), path_model=parked_bodies.ParkedPath, body_model=bodies.OperatorBody,
+        audited="parked.restore",
     ),
     Operation(
         "POST", "/v1/parked/{parked_id}/edit", edit_parked, {200: parked_answers.ParkedMessage},
         (*_PATH, *_BODY, "conflict", "switched-off"),
-        path_model=parked_bodies.ParkedPath, body_model=parked_bodies.EditBody,
+        path_model=parked_bodies.ParkedPath, body_model=parked_bodies.EditBody, audited="parked.edit",
     ),
     Operation(
         "GET", "/v1/parked-groups", list_groups, {200: parked_answers.ParkedGroups},
@@ -129,6 +149,7 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/parked-groups/{group}/note", note_group, {200: parked_answers.ParkedGroup},
         (*_PATH, *_BODY), path_model=parked_bodies.GroupPath, body_model=parked_bodies.NoteBody,
+        audited="group.note",
     ),
     Operation(
         "GET", "/v1/parked-keys", list_parked_keys, {200: parked_answers.ParkedKeys},
@@ -137,11 +158,13 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/parked-keys/{outbox}/{key}/release", release_parked_key, {200: parked_answers.Operation},
         (*_PATH, *_BODY), path_model=parked_bodies.KeyPath, body_model=bodies.OperatorBody,
+        audited="key.release",
     ),
     Operation(
         "POST", "/v1/operations", create_operation,
         {200: parked_answers.OperationPlan, 202: parked_answers.Operation},
         (*_KEYED, "conflict"), body_model=parked_bodies.OperationBody, keyed=True, key_optional=True,
+        audited="operation.create",
     ),
     Operation(
         "GET", "/v1/operations", list_operations, {200: parked_answers.OperationPage},
@@ -160,10 +183,15 @@ ROUTES: tuple[Operation, ...] = (
             "POST", f"/v1/operations/{{operation_id}}/{act}", handler, {200: parked_answers.Operation},
             (*_PATH, *_BODY, "conflict"),
             path_model=parked_bodies.OperationPath, body_model=bodies.OperatorBody,
+            audited=f"operation.{act}",
         )
         for act, handler in (
             ("pause", pause_operation), ("resume", resume_operation), ("abort", abort_operation),
         )
+    ),
+    Operation(
+        "GET", "/v1/audit", list_audit, {200: audit_shapes.AuditPage}, ("invalid-parameter", "unavailable"),
+        query_model=audit_shapes.AuditQuery,
     ),
     Operation(
         "GET", "/problems/{code}", show_problem, {200: answers.ProblemKind},

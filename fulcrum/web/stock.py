@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,9 @@ from fulcrum.commands import accounts
 from fulcrum.readmodel import queries
 from fulcrum.saga import identity
 from fulcrum.saga.messages import ReceiveStock
+from fulcrum.store.audit import enter
 from fulcrum.web.answers import ReceiptAccepted, Stock
+from fulcrum.web.auditing import end
 from fulcrum.web.bodies import ReceiptBody, SkuPath
 from fulcrum.web.intents import REPLAYED, find_first, refuse_other_body
 from fulcrum.web.operation import Answer, Call
@@ -30,7 +33,7 @@ _FIRST = select(receipts).where(receipts.c.command_id == bindparam("command_id")
 
 
 async def receive_stock(
-    services: Services, call: Call, *, path: SkuPath, body: ReceiptBody, key: str
+    services: Services, call: Call, *, path: SkuPath, body: ReceiptBody, key: str, actor: str | None
 ) -> Answer:
     """Add goods to the stock of a SKU.
 
@@ -48,11 +51,19 @@ async def receive_stock(
         "correlation_id": call.correlation_id,
         "accepted_at": datetime.now(UTC),
     }
-    replayed = not await services.db.execute(_INSERT, given)
+    if call.act is not None:
+        # One act per receipt, however often it is repeated.
+        call.act = replace(call.act, id=given["command_id"])
+    added = {"quantity": body.quantity, "reference": body.reference}
+    async with services.db.transaction() as tx:
+        replayed = not await tx.execute(_INSERT, given)
+        if not replayed:
+            await enter(tx, call.act, "began", after=added)
     # A repeat publishes what came first, to the byte: the time of issue is a part of it.
     first = await find_first(services, _FIRST, {"command_id": given["command_id"]}) if replayed else given
     refuse_other_body(first["fingerprint"], fingerprint, "SKU and")
     await _publish(services, call, first)
+    await end(services, call.act, "done", after=added)
     accepted = ReceiptAccepted(
         command_id=first["command_id"],
         sku=path.sku,

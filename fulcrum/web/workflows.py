@@ -1,11 +1,10 @@
-"""What became of an intent: one workflow from cache, read model or intake, and the list of them."""
+"""What became of an intent: one workflow, from cache, read model or intake."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +13,18 @@ from sqlalchemy import bindparam, select
 from fulcrum.errors import Unavailable
 from fulcrum.readmodel import queries
 from fulcrum.readmodel.cache import READ_WITHIN
-from fulcrum.readmodel.projection import RunRow, timestamp, to_json
-from fulcrum.readmodel.queries import Position
+from fulcrum.readmodel.projection import FINAL, RunRow, timestamp, to_json
 from fulcrum.readmodel.view import Freshness, View, answer
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import StepStatus
-from fulcrum.web.answers import WorkflowPage
-from fulcrum.web.bodies import WorkflowPath, WorkflowQuery, WorkflowsQuery
+from fulcrum.web.answers import WaitingOn, WorkflowWhy
+from fulcrum.web.bodies import WorkflowPath, WorkflowQuery
 from fulcrum.web.operation import Answer, Call
-from fulcrum.web.problem import RETRY_AFTER, FieldError, Problem
+from fulcrum.web.problem import RETRY_AFTER, Problem
 from fulcrum.web.relations import intents
 from fulcrum.web.services import Services
 from fulcrum.web.waiting import look_until
+from fulcrum.web.why import find_why
 
 #: Seconds that an answer waits for the attempts.
 _ATTEMPTS_WITHIN = 0.5
@@ -51,23 +50,19 @@ async def show_workflow(
             f"The workflow is at version {view.version}, not yet at min_version={query.min_version}.",
             headers={"Retry-After": str(RETRY_AFTER)},
         )
-    return Answer(answer(view, freshness, await _attempts(services, path.workflow_id)))
+    attempts = await _attempts(services, path.workflow_id)
+    waiting = await find_why(services, view, attempts)
+    shown = None if view.status in FINAL else WaitingOn(**asdict(waiting)).model_dump_json()
+    return Answer(answer(view, freshness, attempts, shown))
 
 
-async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuery) -> Answer:
-    """List workflows, newest first.
-
-    An intent whose workflow has not been projected yet may be missing for a moment.
-    """
-    found = await queries.page_of_runs(
-        services.db,
-        status=query.status,
-        after=_position(query.cursor) if query.cursor else None,
-        limit=query.limit + 1,
-    )
-    items = found[: query.limit]
-    more = len(found) > query.limit
-    return Answer(WorkflowPage(items=items, next_cursor=_cursor(items[-1]) if more else None))
+async def explain_workflow(services: Services, call: Call, *, path: WorkflowPath) -> Answer:
+    """Tell in one sentence what a workflow waits for, since when, and what happens next."""
+    call.workflow_id = path.workflow_id
+    view, _ = await find_view(services, path.workflow_id, 0)
+    waiting = await find_why(services, view, await _attempts(services, path.workflow_id))
+    told = {"workflow_id": view.workflow_id, "status": view.status, "version": view.version}
+    return Answer(WorkflowWhy(**told, **asdict(waiting)))
 
 
 async def find_view(services: Services, workflow_id: str, min_version: int) -> tuple[View, Freshness]:
@@ -116,33 +111,17 @@ def accepted_view(intent: Mapping[str, Any]) -> View:
         started_at=timestamp(intent["accepted_at"]),
         updated_at=timestamp(intent["accepted_at"]),
         finished_at=None,
-        steps=_pending(intent["definition"]),
+        steps=pending_steps(intent["definition"]),
+        step=None,
     )
     return View(intent["workflow_id"], 0, "accepted", to_json(run))
 
 
-def _pending(definition: str) -> list[dict[str, Any]]:
+def pending_steps(definition: str) -> list[dict[str, Any]]:
+    """The steps of a workflow about which nothing is decided yet."""
     known = DEFINITIONS.get(definition)
     nothing = dict.fromkeys(("command_id", "deadline_at", "finished_at", "reason", "expires_at"))
     return [
         {"name": step.name, "status": str(StepStatus.PENDING), "attempt": 0, "late": 0, **nothing}
         for step in (known.steps if known else ())
     ]
-
-
-def _cursor(last: Mapping[str, Any]) -> str:
-    """The place after ``last``, in a form that invites nobody to build one."""
-    place = f"{last['started_at']} {last['workflow_id']}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> Position:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        started_at, workflow_id = text.split(" ")
-        return Position(datetime.fromisoformat(started_at), WorkflowPath(workflow_id=workflow_id).workflow_id)
-    except (binascii.Error, ValueError) as error:
-        fault = FieldError(
-            "parameter", "cursor", "cursor is no next_cursor of a page; leave it out to begin."
-        )
-        raise Problem("invalid-parameter", fault.detail, [fault]) from error

@@ -14,7 +14,7 @@ from fulcrum.errors import Misconfigured, Unavailable
 from fulcrum.settings import Settings
 from fulcrum.wire.topics import VITAL_SETTINGS, Topics
 
-_TIMEOUT = 15.0
+_TIMEOUT = 30.0
 _LOOK_SECONDS = 0.05
 
 

@@ -109,6 +109,7 @@ _CAUSE = Cause(
     actor="someone",
     reason="gave up",
     verb="terminate",
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 _DECISION: dict[str, Any] = {
     "decision_id": "dec1de52-6a0e-5c57-9b0e-3f2f9d5f6c55",

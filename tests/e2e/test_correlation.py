@@ -13,7 +13,7 @@ _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 async def test_a_request_is_joined_to_all_that_it_caused(system: System, client: Client) -> None:
-    """Correlation id and trace go from HTTP to events, decisions, commands and the workers' log lines."""
+    """Correlation id and trace go from HTTP to events, decisions, the timeline and the workers' log lines."""
     shelf = await client.stocked(1)
     topics = [*system.events, system.decisions]
     since = system.kafka.ends(topics)
@@ -21,7 +21,13 @@ async def test_a_request_is_joined_to_all_that_it_caused(system: System, client:
     headers = {"X-Correlation-Id": mine, "traceparent": f"00-{_TRACE}-00f067aa0ba902b7-01"}
 
     posted = await client.post(COMPLETES, shelf.full, headers=headers)
-    await client.until_final([posted], _WITHIN)
+    shown = (await client.until_final([posted], _WITHIN))[posted.workflow_id]
+    assert [entry["cause"]["trace_id"] for entry in shown["timeline"]] == [_TRACE] * 3
+    assert [(entry["answered"] or {}).get("type") for entry in shown["timeline"]] == [
+        None,
+        "AuthorizePayment",
+        "ReserveStock",
+    ]
 
     key = posted.workflow_id.encode()
     records = [record for record in system.kafka.read(topics, since) if record.key == key]

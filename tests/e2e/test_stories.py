@@ -13,6 +13,8 @@ from endings import assert_all_ended, assert_stock
 from stories import COMPLETES, STORIES, Story
 from system import System
 
+from fulcrum.cli.roles import ROLES
+
 _WITHIN = 30.0
 
 
@@ -76,6 +78,28 @@ async def test_the_command_line_starts_and_shows_a_workflow(system: System, clie
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["status"] == "completed"
     assert json.loads(shown.stdout)["workflow_id"] == again.workflow_id
+
+
+async def test_the_command_line_watches_a_workflow_to_its_end(system: System, client: Client) -> None:
+    """``wf watch ID`` prints each transition once and ends with 0 on completion."""
+    shelf = await client.stocked(1)
+    posted = await client.post(COMPLETES, shelf.full)
+    watched = await asyncio.to_thread(
+        system.cli, "wf", "watch", posted.workflow_id, "-o", "ndjson", "--timeout", "45"
+    )
+
+    assert watched.returncode == 0, watched.stderr
+    versions = [json.loads(line)["version"] for line in watched.stdout.splitlines()]
+    assert versions == list(range(1, (await client.workflow(posted.workflow_id))["version"] + 1))
+
+
+async def test_the_command_line_says_that_every_role_is_ready(system: System) -> None:
+    """``health`` finds each role where ``FULCRUM_ROLES`` says, and each server."""
+    told = await asyncio.to_thread(system.cli, "health", "-o", "json")
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    roles = {row["name"] for row in json.loads(told.stdout) if row["kind"] == "role"}
+    assert roles == set(ROLES)
 
 
 async def test_the_orchestrators_own_table_agrees(system: System, client: Client) -> None:

@@ -123,9 +123,9 @@ async def ready(api: Api, within: float = 20.0) -> None:
 
 
 @contextmanager
-def intake_process(settings: Settings) -> Iterator[str]:
+def intake_process(settings: Settings, port: int | None = None) -> Iterator[str]:
     """The address of a ready intake in a process of its own, which ends well when it is told to stop."""
-    port = free_port()
+    port = port or free_port()
     given = settings.model_copy(update={"http_port": port}).model_dump(mode="json", exclude_none=True)
     env = {**os.environ, **{f"FULCRUM_{name.upper()}": str(value) for name, value in given.items()}}
     role = "from fulcrum.cli.roles import run_role; from fulcrum.settings import load_settings; "

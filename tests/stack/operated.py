@@ -15,6 +15,7 @@ from sqlalchemy import delete, insert
 from fulcrum.commands.delivery import headers_parked
 from fulcrum.commands.parking import get_parked
 from fulcrum.commands.publisher import CommandPublisher
+from fulcrum.operations.asked import Ask
 from fulcrum.operations.editing import Editor
 from fulcrum.operations.relations import GROUPS, ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request
@@ -75,16 +76,26 @@ async def offline(*_: object) -> Codec:
     return CODEC
 
 
+async def ask_nobody(*_: object) -> None:
+    """For operations on parked messages."""
+    raise AssertionError("this operation asks no workflow")
+
+
 def runner_of(
-    db: Database, settings: Settings, publisher: CommandPublisher | None = None, **options: Any
+    db: Database,
+    settings: Settings,
+    publisher: CommandPublisher | None = None,
+    ask: Ask | None = None,
+    **options: Any,
 ) -> Runner:
-    """A runner that sends by ``publisher``."""
+    """A runner that sends by ``publisher`` and asks by ``ask``."""
 
     async def given() -> CommandPublisher:
         assert publisher is not None, "this operation sends nothing"
         return publisher
 
-    return Runner(db, settings, Sender(db, settings, given), Editor(settings, offline), **options)
+    sender, editor = Sender(db, settings, given), Editor(settings, offline)
+    return Runner(db, settings, sender, editor, ask or ask_nobody, **options)
 
 
 @asynccontextmanager

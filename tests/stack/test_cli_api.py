@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,13 +20,14 @@ from uuid import uuid4
 import pytest
 import typer
 from click.testing import Result
-from decisions import decision, history
-from intake import intake_process
+from decisions import decision, history, step
+from eventually import eventually
+from intake import free_port, intake_process
 from intents import intent_body
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from fulcrum.cli import parked, stock, workflow
+from fulcrum.cli import api, parked, stock, workflow
 from fulcrum.commands.attempts import AttemptLog, attempt_row
 from fulcrum.commands.delivery import ATTEMPT
 from fulcrum.commands.retry import Kind
@@ -207,6 +211,143 @@ def test_follow_ends_by_how_the_workflow_ends(run: Run, settings: Settings, stat
     assert [json.loads(line)["version"] for line in seen.stdout.splitlines()] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("cancelled", 1), ("running", 8)])
+@pytest.mark.parametrize("form", ["ndjson", "json"])
+def test_watch_follows_one_to_its_end(
+    run: Run, settings: Settings, status: str, code: int, form: str
+) -> None:
+    """Each transition once, from the stream; 0 for completed, 1 for cancelled, 8 when it takes too long."""
+    told = history()
+    workflow_id = told[0].workflow_id
+    apply(settings, [*told[:2], decision(3, workflow_id=workflow_id, status=status)])
+    seen = run(workflow.app, "watch", workflow_id, "--timeout", "2", "-o", form)
+    assert seen.exit_code == code, seen.output
+    shown = [json.loads(line) for line in seen.stdout.splitlines()] if form == "ndjson" else None
+    assert [each["version"] for each in shown or json.loads(seen.stdout)] == [1, 2, 3]
+    assert status in seen.stderr
+    again = run(workflow.app, "watch", workflow_id, "--after", "3", "--timeout", "1", "-o", form)
+    assert (again.exit_code, again.stdout.strip()) == (code, "[]" if form == "json" else "")
+
+
+def test_watch_goes_on_over_a_restart_of_intake(settings: Settings, tmp_path: Path) -> None:
+    """What is decided while intake is away is told afterwards; nothing is told twice."""
+    told, port, out = history(), free_port(), tmp_path / "told"
+    workflow_id = told[0].workflow_id
+    apply(settings, told[:1])
+
+    def versions() -> list[int]:
+        return [json.loads(line)["version"] for line in out.read_text().splitlines()]
+
+    env = {**os.environ, "FULCRUM_API": f"http://127.0.0.1:{port}"}
+    command = [sys.executable, "-m", "fulcrum", "wf", "watch", workflow_id, "-o", "ndjson", "--timeout", "60"]
+    with out.open("w") as stdout, intake_process(settings, port):
+        watching = subprocess.Popen(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        try:
+            eventually(lambda: versions() == [1], within=20, state=versions)
+        except BaseException:
+            watching.kill()
+            raise
+    try:
+        assert watching.poll() is None
+        apply(settings, told[1:2])
+        with intake_process(settings, port):
+            eventually(lambda: versions() == [1, 2], within=20, state=versions)
+            apply(settings, told[2:])
+            _, stderr = watching.communicate(timeout=20)
+    finally:
+        watching.kill()
+        watching.wait()
+    assert (watching.returncode, versions()) == (0, [1, 2, 3]), stderr
+    assert "the stream is lost" in stderr
+
+
+def test_watch_of_what_is_not_there_is_told(run: Run) -> None:
+    """NotFound for an unknown workflow; without an id, one document has no end."""
+    assert isinstance(run(workflow.app, "watch", str(uuid4())).exception, NotFound)
+    assert isinstance(run(workflow.app, "watch", "-o", "json").exception, Rejected)
+
+
+def test_api_answers_as_it_came_and_ends_by_its_status(run: Run, settings: Settings) -> None:
+    """Pages are put together; a problem goes to stderr, with the code of its class."""
+    apply(settings, [decision(1, workflow_id=str(uuid4()), status="terminated") for _ in range(3)])
+    app = typer.Typer()
+    app.command()(api.api)
+    narrowed = ("-f", "status=terminated", "-f", "limit=1")
+    first = json.loads(run(app, "GET", "/v1/workflows", *narrowed).stdout)
+    assert (len(first["items"]), bool(first["next_cursor"])) == (1, True)
+    pages = run(app, "GET", "/v1/workflows", *narrowed, "--paginate", "-o", "ndjson")
+    rows = [json.loads(line) for line in pages.stdout.splitlines()]
+    assert len({row["workflow_id"] for row in rows}) == len(rows) >= 3
+    missing = run(app, "GET", f"/v1/workflows/{uuid4()}")
+    assert (missing.exit_code, missing.stdout, json.loads(missing.stderr)["status"]) == (3, "", 404)
+    assert run(app, "GET", "/v1/workflows", "-f", "limit=0").exit_code == 1
+
+
+def test_api_posts_what_fields_say(run: Run) -> None:
+    """Numbers are numbers; a key that came with another body is a conflict, exit code 5."""
+    app = typer.Typer()
+    app.command()(api.api)
+    post = ("POST", f"/v1/stock/sku-{uuid4()}/receipts", "-H", "Idempotency-Key: k1", "-f", "reference=r")
+    assert run(app, *post, "-f", "quantity=5", "-o", "json").exit_code == 0
+    assert run(app, *post, "-f", "quantity=6").exit_code == 5
+
+
+def test_list_takes_every_filter(run: Run, settings: Settings) -> None:
+    """What each option asks for is what is shown; the next page is reached with the same filters."""
+    tenant = f"t{uuid4().hex[:8]}"
+    steps = (step("authorize_payment"), step(status="requested"))
+    told = [
+        decision(1, workflow_id=str(uuid4()), tenant=tenant, status=status, steps=steps)
+        for status in ("running", "paused", "needs_attention")
+    ]
+    apply(settings, told)
+    for options, count in (
+        ((), 3),
+        (("--status", "running"), 1),
+        (("--paused",), 1),
+        (("--not-paused",), 2),
+        (("--attention",), 1),
+        (("--no-attention", "--not-paused"), 1),
+        (("--step", "reserve_stock"), 3),
+        (("--older-than", "1h"), 3),
+        (("--started-after", "2026-03-02T00:00:00Z"), 0),
+        (("--started-before", "2026-03-02T00:00:00Z"), 3),
+    ):
+        seen = run(workflow.app, "list", "--tenant", tenant, *options, "-o", "ndjson")
+        assert seen.exit_code == 0, seen.exception
+        assert len(seen.stdout.splitlines()) == count, options
+    assert "leave a filter out" in run(workflow.app, "list", "--sku", tenant).stderr
+    first = run(workflow.app, "list", "--tenant", tenant, "--limit", "2", "-o", "ndjson")
+    cursor = first.stderr.split("--cursor ")[1].strip()
+    rest = run(workflow.app, "list", "--tenant", tenant, "--cursor", cursor, "-o", "ndjson")
+    shown = [json.loads(line)["workflow_id"] for line in (first.stdout + rest.stdout).splitlines()]
+    assert sorted(shown) == sorted(made.workflow_id for made in told)
+    other = run(workflow.app, "list", "--cursor", cursor)
+    assert isinstance(other.exception, Rejected)
+    assert "other filters" in str(other.exception)
+
+
+def test_list_refuses_filters_without_an_index(run: Run) -> None:
+    """The error names what may be asked instead."""
+    seen = run(workflow.app, "list", "--sku", "tea-01", "--tenant", "acme")
+    assert isinstance(seen.exception, Rejected)
+    assert "give only sku, or only tenant" in str(seen.exception)
+
+
+def test_find_says_what_an_id_is(run: Run, settings: Settings) -> None:
+    """One line a workflow, with what the id is to it; an id of nothing is NotFound, exit code 3."""
+    name = f"order-{uuid4()}"
+    told = history(correlation_id=name)
+    apply(settings, told)
+    seen = run(workflow.app, "find", name)
+    assert seen.exit_code == 0, seen.exception
+    assert "correlation_id" in seen.stdout
+    assert told[0].workflow_id in seen.stdout
+    (item,) = json.loads(run(workflow.app, "find", name, "-o", "json").stdout)["items"]
+    assert (item["what"], item["workflow"]["status"]) == ("correlation_id", "completed")
+    assert isinstance(run(workflow.app, "find", str(uuid4())).exception, NotFound)
+
+
 def test_cancel_prints_what_became_of_it(run: Run, settings: Settings) -> None:
     """One that is being undone is a success and told; a completed one is Conflict, exit code 5."""
     accepted = [
@@ -269,7 +410,7 @@ def test_list_pages_by_cursor(run: Run, settings: Settings) -> None:
 
 def test_empty_list_is_an_empty_array(run: Run) -> None:
     """Nothing found is no error."""
-    seen = run(workflow.app, "list", "--status", "needs_attention", "-o", "json")
+    seen = run(workflow.app, "list", "--tenant", "nobody", "-o", "json")
     assert (seen.exit_code, json.loads(seen.stdout)) == (0, [])
 
 

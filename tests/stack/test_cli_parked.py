@@ -138,9 +138,10 @@ def test_terminal_is_asked_before_a_selection_is_taken(
     run: Run, group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal the plan is shown and a no ends it; a program, and ``--yes``, are not asked."""
-    monkeypatch.setattr("fulcrum.cli.parked_acts.on_terminal", lambda: True)
+    for module in ("parked_acts", "consent"):
+        monkeypatch.setattr(f"fulcrum.cli.{module}.on_terminal", lambda: True)
     refused = run(parked.app, "discard", "--group", group, *WHO, input="n\n")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "discard 3 messages" in refused.output
     assert len(listed(run, group, "parked")) == 3
     done = run(parked.app, "discard", "--group", group, "--yes", "--wait", *WHO)

@@ -6,6 +6,7 @@ Long, because every way to lose Postgres is tried on the same pool.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -117,6 +118,21 @@ async def test_cancellation_stays_cancellation(patient: Database) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await count(patient, 200) == 0
+
+
+async def test_cancellation_that_comes_with_the_answer_is_kept(db: Database) -> None:
+    """Who is cancelled between two statements, or in one, whenever that is, does not begin another."""
+
+    async def ask_for_ever() -> None:
+        while True:
+            await db.ping()
+
+    for _ in range(300):
+        task = asyncio.create_task(ask_for_ever())
+        await asyncio.wait({task}, timeout=random.random() / 500)
+        task.cancel()
+        ended, _ = await asyncio.wait({task}, timeout=5)
+        assert ended, "it went on"
 
 
 async def test_timeout_of_the_caller_stays_a_timeout(patient: Database) -> None:

@@ -484,7 +484,7 @@ async def main():
     settings = Settings.model_validate(json.loads(sys.argv[1]))
     db = await Database.open(settings.postgres_dsn, size=4)
     sender = Sender(db, settings, lambda: CommandPublisher.open(settings))
-    await Runner(db, settings, sender, Editor(settings), lease=1.0).run(asyncio.Event())
+    await Runner(db, settings, sender, Editor(settings), None, lease=1.0).run(asyncio.Event())
 
 asyncio.run(main())
 """

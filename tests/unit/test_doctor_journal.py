@@ -58,7 +58,10 @@ def told() -> Story:
         outcome = decide(run, event)
         assert isinstance(outcome, Decision)
         topic = f"fulcrum.{event.stream}"
-        journal.append(record(outcome, event, CODEC.encode, topic=topic, partition=3, offset=offset))
+        trace = f"00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033{offset:02}-01"
+        journal.append(
+            record(outcome, event, CODEC.encode, topic=topic, partition=3, offset=offset, traceparent=trace)
+        )
         run = outcome.run
     assert journal[-1].status == "completed"
     return journal, {(event.event_id, event.sequence): (event, _place(event)) for event in events}

@@ -12,6 +12,7 @@ from decisions import NOON, WORKFLOW, decision, step
 from fulcrum.readmodel.projection import project, timestamp, to_json
 from fulcrum.readmodel.view import Freshness, View, answer
 from fulcrum.saga.messages import IssuedCommand
+from fulcrum.telemetry.trace import new_traceparent
 from fulcrum.web import answers
 
 
@@ -61,6 +62,39 @@ def test_entry_names_who_asked_and_why() -> None:
     assert project(made).entry["cause"]["actor"] is None
 
 
+@pytest.mark.parametrize(
+    ("traceparent", "shown"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        ("garbage", None),
+        (None, None),
+    ],
+)
+def test_entry_names_the_trace_of_its_cause(traceparent: str | None, shown: str | None) -> None:
+    """A trace can be looked up by its id; a header that is broken or missing names none."""
+    made = decision()
+    entry = project(replace(made, cause=replace(made.cause, traceparent=traceparent))).entry
+    assert entry["cause"].get("trace_id") == shown
+
+
+@pytest.mark.parametrize(
+    ("status", "steps", "awaited"),
+    [
+        ("running", ("done", "requested"), "reserve_stock"),
+        ("compensating", ("undo_requested", "refused"), "authorize_payment"),
+        ("paused", ("done", "pending"), None),
+        ("terminated", ("done", "requested"), None),
+    ],
+)
+def test_run_names_the_step_that_it_waits_for(
+    status: str, steps: tuple[str, str], awaited: str | None
+) -> None:
+    """The one whose command or undo is out; a run that has ended waits for nothing."""
+    names = ("authorize_payment", "reserve_stock")
+    told = tuple(step(name, status=each) for name, each in zip(names, steps, strict=True))
+    assert project(decision(status=status, steps=told)).run["step"] == awaited
+
+
 def test_step_shows_how_late_it_is_and_when_its_hold_lapses() -> None:
     """Both come from the decision; a step that nobody waits for has neither."""
     asked = step("authorize_payment", status="requested", late=2)
@@ -73,9 +107,11 @@ def test_projected_rows_have_the_documented_shape() -> None:
     """What is projected is what the API's document promises: no field less, none more."""
     operated = step(held=True, skipped_by="ana", result="{}", passed_over=True)
     made = decision(steps=(operated,), standing=(operated.name,))
-    rows = project(replace(made, cause=replace(made.cause, actor="ana", verb="skip", reason="because")))
+    asked = {"actor": "ana", "verb": "skip", "reason": "because", "traceparent": new_traceparent()}
+    rows = project(replace(made, cause=replace(made.cause, **asked)))
     assert set(rows.run["steps"][0]) == set(answers.Step.model_fields)
-    assert set(rows.entry) == set(answers.Entry.model_fields)
+    told_with_the_timeline = {"answered", "since_command_ms", "since_previous_ms"}
+    assert set(rows.entry) == set(answers.Entry.model_fields) - told_with_the_timeline
     assert set(rows.entry["cause"]) == set(answers.Cause.model_fields)
 
 
@@ -84,7 +120,7 @@ def test_what_no_operator_brought_about_is_left_out() -> None:
     rows = project(decision())
     operated = {"held", "skipped_by", "result", "passed_over", "left_standing"}
     assert set(rows.run["steps"][0]) == set(answers.Step.model_fields) - operated
-    assert set(rows.entry["cause"]) == set(answers.Cause.model_fields) - {"verb", "reason"}
+    assert set(rows.entry["cause"]) == set(answers.Cause.model_fields) - {"verb", "reason", "trace_id"}
 
 
 def test_end_is_what_the_decision_says() -> None:
