@@ -53,10 +53,14 @@ class Lags:
         self._db = db
         self._open: dict[_Key, float] = {}
         self.found: list[float] = []
-        wanted = func.unnest(
-            bindparam("ids", type_=ARRAY(UUID(as_uuid=False))),
-            bindparam("versions", type_=ARRAY(BigInteger)),
-        ).table_valued("workflow_id", "version")
+        wanted = (
+            func.unnest(
+                bindparam("ids", type_=ARRAY(UUID(as_uuid=False))),
+                bindparam("versions", type_=ARRAY(BigInteger)),
+            )
+            .table_valued("workflow_id", "version")
+            .render_derived()
+        )
         self._look = select(timeline.c.workflow_id, timeline.c.version).join(
             wanted,
             (timeline.c.workflow_id == wanted.c.workflow_id) & (timeline.c.version == wanted.c.version),
