@@ -50,9 +50,10 @@ class Verb(StrEnum):
     COMPENSATE = "compensate"  #: undo a step and those before it
     EXTEND = "extend"  #: give the step that is waited for more time
     TERMINATE = "terminate"  #: give up, and leave standing what was done
-    MIGRATE = "migrate"  #: go on under another definition
 
 
+#: Go on under another definition. It is asked of many runs at once, and is no verb for one of them.
+MIGRATE = "migrate"
 #: What a paused run cannot do: reason by verb.
 NOT_WHILE_PAUSED: Mapping[str, str] = {Verb.RETRY: "paused", Verb.EXTEND: "paused"}
 
@@ -216,7 +217,7 @@ _ACTS: dict[str, Callable[[WorkflowRun, OperatorRequested], Decision | str]] = {
     Verb.COMPENSATE: _compensate,
     Verb.EXTEND: _extend,
     Verb.TERMINATE: _terminate,
-    Verb.MIGRATE: _migrate,
+    MIGRATE: _migrate,
 }
 
 

@@ -623,7 +623,6 @@ def test_what_is_ignored_says_why(step: str, status: str, at: str) -> None:
         "compensate": _no_compensation(going),
         "extend": "paused" if paused else not_awaited,
         "terminate": "already_final",
-        "migrate": "unusable_result",
     }
     for event, done in matrix(DEFINITION, row)[Status(status), StepStatus(at)].items():
         if done.startswith("ignored: "):

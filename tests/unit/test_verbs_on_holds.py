@@ -256,7 +256,7 @@ def test_a_confirmation_that_comes_after_the_termination_makes_the_hold_last() -
     assert noted.run.step("reserve_stock").expires_at is None
 
 
-@pytest.mark.parametrize("verb", [verb for verb in Verb if verb not in (Verb.RESUME, Verb.MIGRATE)])
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.RESUME])
 def test_a_run_that_waits_for_its_confirmation_takes_every_verb(verb: Verb) -> None:
     """None is refused, and after none of them does an unanswered confirmation move the run by itself."""
     run = Held().confirming()
