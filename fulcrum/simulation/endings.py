@@ -87,6 +87,8 @@ def _needs_attention(last: Entry, waits: bool) -> list[str]:
     if not last.reason:
         raise Violation("the reason is visible", "needs attention, and does not say why", last.workflow_id)
     passed_over = any(step.status in MAY_STAND - {StepStatus.UNDO_REQUESTED} for step in last.steps)
+    if any((step.reason or "").startswith("undo_refused") for step in last.steps):
+        return ["undo_refused"]
     if not waits and not passed_over:
         raise Violation("liveness", "needs attention, and every command was answered", last.workflow_id)
     return ["passed_over"] if passed_over else []
