@@ -25,6 +25,7 @@ from fulcrum.simulation.participant import Handling, Participant
 
 _STORE, _CALL = 0.004, 0.05  # seconds
 _WAY = 900.0  # seconds, on average
+_NEVER = 14400.0  # seconds that it waits for a parcel
 _POLL = 3600.0  # seconds until a poller finds out what no webhook told
 
 #: Where nothing can happen to the parcel any more.
@@ -109,7 +110,15 @@ class CourierWorker(Participant):
     def _track(self, command: TrackDelivery) -> None:
         shipment = self.shipments.setdefault(command.workflow_id, Shipment("none"))
         shipment.tracked = command
-        if shipment.state not in ("requested", "in_transit"):
+        if shipment.state == "requested":
+            self.env.after(_NEVER, self._give_up, shipment)
+        elif shipment.state != "in_transit":
+            self._tell_end(shipment)
+
+    def _give_up(self, shipment: Shipment) -> None:
+        """Nobody has handed the parcel over."""
+        if shipment.state == "requested":
+            shipment.state = "cancelled"
             self._tell_end(shipment)
 
     def _delay(self, shipment: Shipment) -> None:
