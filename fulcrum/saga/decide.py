@@ -50,7 +50,7 @@ from fulcrum.saga.moves import (
 )
 from fulcrum.saga.pause import hold_back, unpaused
 from fulcrum.saga.results import kept
-from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
+from fulcrum.saga.run import UNDO_REFUSED, Status, StepState, StepStatus, WorkflowRun
 from fulcrum.saga.signals import signal_received
 from fulcrum.saga.step import Step
 from fulcrum.saga.verbs import operator_requested, requested_of_paused
@@ -238,7 +238,7 @@ def _progress(run: WorkflowRun, step: Step, event: Answer) -> Decision:
 
 def _undo_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     """A no is the end of all patience: the effect stays until a person has settled it, or tries again."""
-    reason = f"undo_refused: {getattr(event, 'reason', 'refused')}"
+    reason = f"{UNDO_REFUSED}: {getattr(event, 'reason', 'refused')}"
     return _given_up(run, step, replace(run.step(step.name), late=step.patience, reason=reason))
 
 

@@ -41,7 +41,7 @@ def check(last: Entry, intent: IntentCreated, known: Accounts) -> None:
             due = captured(intent.amount_minor, intent.lines, intent.terms, job.lines)
             if due != known.taken_minor:
                 raise Violation("captured is what was packed", f"{known.taken_minor}, due is {due}", key)
-    if last.status != Status.COMPLETED:
+    if last.status != Status.COMPLETED or "capture_payment" not in {step.name for step in last.steps}:
         return
     if known.holds:
         raise Violation("an authorization ends with its run", f"{known.holds} stand", key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.saga.run import MAY_STAND, Status, StepStatus
+from fulcrum.saga.run import MAY_STAND, UNDO_REFUSED, Status, StepStatus
 from fulcrum.simulation.invariants import Violation
 from fulcrum.simulation.journal import Entry
 
@@ -93,7 +93,7 @@ def _needs_attention(last: Entry, waits: bool) -> list[str]:
     if not last.reason:
         raise Violation("the reason is visible", "needs attention, and does not say why", last.workflow_id)
     passed_over = any(step.status in MAY_STAND - {StepStatus.UNDO_REQUESTED} for step in last.steps)
-    if any((step.reason or "").startswith("undo_refused") for step in last.steps):
+    if any((step.reason or "").startswith(UNDO_REFUSED) for step in last.steps):
         return ["undo_refused"]
     if not waits and not passed_over:
         raise Violation("liveness", "needs attention, and every command was answered", last.workflow_id)
