@@ -31,10 +31,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from fulcrum.commands.accounts import PUBLISHED, SCHEMAS
+from fulcrum.commands.accounts import PUBLISHED
 from fulcrum.store.bulk import arrays, rows_of
 from fulcrum.store.database import Database, Row
-from fulcrum.store.relations import PARKED_MESSAGES, messaging
+from fulcrum.store.relations import PARKED_MESSAGES, SCHEMA_OF, messaging
 
 #: Statuses of a parked message that waits for a person, and of one that was sent to its service again.
 _WAITS = ("parked", "replaying")
@@ -82,7 +82,7 @@ def _answer(service: str) -> LateralFromClause:
 
     The limit keeps the planner from joining the whole inbox, which has all of history, with a few commands.
     """
-    inbox = messaging(SCHEMAS[service]).inbox
+    inbox = messaging(SCHEMA_OF[service]).inbox
     return (
         select(inbox.c.message_id)
         .where(
@@ -123,7 +123,7 @@ def _take_out_given_up() -> Delete:
 async def settle(db: Database) -> int:
     """Take out what was handled or given up by a person; returns how many commands that were."""
     settled = 0
-    for statement in (*(_take_out_handled(service) for service in SCHEMAS), _take_out_given_up()):
+    for statement in (*(_take_out_handled(service) for service in SCHEMA_OF), _take_out_given_up()):
         while True:
             taken = await db.execute(statement)
             settled += taken

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from fulcrum.doctor.findings import State
 from fulcrum.saga.run import Status
+from fulcrum.store.relations import SERVICE_SCHEMAS
 
 
 class Over(StrEnum):
@@ -151,14 +152,12 @@ _AMOUNT = f"""
     WHERE p.{_PICKED} AND p.authorize_key IS NOT NULL
       AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)"""
 
-_SCHEMAS = ("intake", "payments", "inventory")
-
 _NOT_RELAYED = " UNION ALL ".join(
     f"""
     SELECT '{schema}', 'not relayed', concat('row ', id, ' for ', topic, ' since ', created_at)
     FROM (SELECT * FROM {schema}.outbox WHERE shard = 0 ORDER BY id LIMIT %(limit)s) first_rows
     WHERE created_at < {_PAST}"""
-    for schema in _SCHEMAS
+    for schema in SERVICE_SCHEMAS
 )
 
 _PARKED = """
@@ -168,7 +167,7 @@ _PARKED = """
     f"""
     SELECT event_id::text, 'outbox of {schema}', error
     FROM (SELECT * FROM {schema}.outbox_parked ORDER BY shard, id LIMIT %(limit)s) parked_rows"""
-    for schema in _SCHEMAS
+    for schema in SERVICE_SCHEMAS
 )
 
 QUESTIONS: tuple[Question, ...] = (
@@ -216,7 +215,7 @@ PICKS: dict[Over, str] = {
 }
 
 #: Tables that are looked into, where no subjects are picked.
-LOOKED_AT: dict[Over, int] = {Over.OUTBOXES: len(_SCHEMAS), Over.PARKED: len(_SCHEMAS) + 1}
+LOOKED_AT: dict[Over, int] = {Over.OUTBOXES: len(SERVICE_SCHEMAS), Over.PARKED: len(SERVICE_SCHEMAS) + 1}
 
 #: How many rows would have to be added up, as the planner estimates.
 TO_ADD_UP = """

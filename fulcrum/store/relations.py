@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,8 +24,15 @@ from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 #: Every relation of Fulcrum; a module that declares more adds to it.
 METADATA = MetaData()
 
+#: The schema of each service that carries out commands, with its inbox.
+SCHEMA_OF: Mapping[str, str] = {
+    "payment": "payments",
+    "inventory": "inventory",
+    "warehouse": "warehouse",
+    "courier": "courier",
+}
 #: The schemas that own an outbox, a lease and an inbox.
-SERVICE_SCHEMAS: tuple[str, ...] = ("intake", "payments", "inventory")
+SERVICE_SCHEMAS: tuple[str, ...] = ("intake", *SCHEMA_OF.values())
 
 
 def uuid_column() -> Uuid[str]:

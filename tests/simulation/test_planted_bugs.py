@@ -84,7 +84,9 @@ def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
 def a_pause_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
     """The run is called paused, and its commands leave."""
     hold_back = deciding.hold_back
-    patch.setattr(deciding, "hold_back", lambda made: replace(hold_back(made), commands=made.commands))
+    patch.setattr(
+        deciding, "hold_back", lambda made, holds: replace(hold_back(made, holds), commands=made.commands)
+    )
 
 
 def a_skipped_step_is_not_undone(patch: pytest.MonkeyPatch) -> None:
@@ -114,7 +116,11 @@ def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
     roles = deciding._roles
 
     def unheard(definition: str) -> Any:
-        return {answer: told for answer, told in roles(definition).items() if told[1] != "lapsed"}
+        told = {
+            answer: [each for each in found if each[1] != "lapsed"]
+            for answer, found in roles(definition).items()
+        }
+        return {answer: found for answer, found in told.items() if found}
 
     patch.setattr(deciding, "_roles", unheard)
 
