@@ -30,6 +30,7 @@ from fulcrum.workers.payment_moves import (
     LookUp,
     Move,
     Payment,
+    Reauthorize,
     Refund,
     Refunded,
     RefundRefused,
@@ -38,8 +39,9 @@ from fulcrum.workers.payment_moves import (
     Unheard,
     Void,
     Voided,
+    VoidRefused,
 )
-from fulcrum.workers.psp_book import Book, Effect, Request
+from fulcrum.workers.psp_book import Book, Effect, Request, WrongState
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=30)
@@ -199,8 +201,13 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
             effect = book.operation(key)
             return Unheard(key) if effect is None else learned(effect)
         case Void(authorization_id, key):
-            book.void(key, authorization_id, NOON)
+            try:
+                book.void(key, authorization_id, NOON)
+            except WrongState:
+                return VoidRefused(authorization_id)
             return Voided(authorization_id)
+        case Reauthorize(authorization_id, key):
+            return learned(book.reauthorize(key, authorization_id, NOON)[0])
         case Capture(authorization_id, amount_minor, key):
             return learned(book.capture(key, authorization_id, amount_minor, NOON)[0])
         case Refund(authorization_id, amount_minor, key):
@@ -214,8 +221,12 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
 def learned(effect: Effect) -> Learned:
     """What the provider tells of one of its effects."""
     if effect.code is not None:
-        refused = {"decline": Declined, "refuse_capture": CaptureRefused, "refuse_refund": RefundRefused}
-        return refused[effect.kind](effect.code)
+        match effect.kind:
+            case "refuse_capture":
+                return CaptureRefused(effect.code, effect.key)
+            case "refuse_refund":
+                return RefundRefused(effect.code)
+        return Declined(effect.code)
     assert effect.authorization_id is not None
     match effect.kind:
         case "void":
