@@ -147,7 +147,7 @@ class Stockroom:
         self.reservations = {each.workflow_id: each for each in reservations}
         self.changed_stock: set[str] = set()
         self.changed_reservations: set[str] = set()
-        self.new_holds: set[str] = set()
+        self.new_holds: dict[str, Mapping[str, int]] = {}
         self.new_consumptions: dict[str, Mapping[str, int]] = {}
         self.entries: list[Entry] = []
         self.now = now
@@ -170,7 +170,7 @@ class Stockroom:
             return self._rejected(command, reservation, "out_of_stock", short)
         for sku, quantity in wanted.items():
             self._move(command.command_id, command.workflow_id, sku, "reserve", -quantity)
-        self.new_holds.add(command.workflow_id)
+        self.new_holds[command.workflow_id] = wanted
         lapses = self.now + self._ttl if self._ttl and isinstance(command, HoldStock) else None
         return self._reserved(command, self._keep(command, known, State.HELD, wanted, expires_at=lapses))
 

@@ -279,20 +279,17 @@ def _write_stock(tx: Transaction, changed: Sequence[Stock]) -> None:
 
 
 def _write_lines(tx: Transaction, room: Stockroom) -> None:
-    lines = [
-        {"workflow_id": workflow, "sku": sku, "quantity": quantity}
-        for workflow in sorted(room.new_holds)
-        for sku, quantity in room.reservations[workflow].lines.items()
-    ]
-    if lines:
-        tx.at_commit(_NEW_LINES, arrays(_HELD, lines))
-    left = [
-        {"workflow_id": workflow, "sku": sku, "consumed": quantity}
-        for workflow, lines_left in sorted(room.new_consumptions.items())
-        for sku, quantity in lines_left.items()
-    ]
-    if left:
-        tx.at_commit(_CONSUMED_LINES, arrays(_LEFT, left))
+    for statement, names, changed in (
+        (_NEW_LINES, _HELD, room.new_holds),
+        (_CONSUMED_LINES, _LEFT, room.new_consumptions),
+    ):
+        lines = [
+            dict(zip(names, (workflow, sku, quantity), strict=True))
+            for workflow, held in sorted(changed.items())
+            for sku, quantity in held.items()
+        ]
+        if lines:
+            tx.at_commit(statement, arrays(names, lines))
 
 
 def _values(names: Sequence[str], things: Iterable[object], **rest: Any) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def upgrade() -> None:
         "held_anew",
         """
         (state <> 'reauthorizing' OR reauthorize_key IS NOT NULL)
-        AND (lapsed_id IS NULL OR reauthorize_key IS NOT NULL AND lapsed_id <> authorization_id)
+        AND (lapsed_id IS NULL OR reauthorize_key IS NOT NULL)
         """,
     )
     _add("reversed", "reverse_attempt >= 0 AND (reverse_key IS NULL) = (reverse_attempt = 0)")
