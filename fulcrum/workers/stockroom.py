@@ -208,8 +208,7 @@ class Stockroom:
         wanted = _summed(command.lines)
         known = self.reservations.get(command.workflow_id)
         if known is None:
-            kept = self._keep(command, None, State.REJECTED, {}, "not_reserved")
-            return self._not_consumed(command, kept, "not_reserved")
+            return self._not_consumed(command, self._not_reserved(command, closed=False), "not_reserved")
         if known.state == State.CONSUMED and known.lines == wanted:
             return self._consumed(command, self._next(known), {})
         reason = _no_consumption(known, wanted)
@@ -233,8 +232,7 @@ class Stockroom:
         """
         known = self.reservations.get(command.workflow_id)
         if known is None:
-            kept = self._keep(command, None, State.REJECTED, {}, "not_reserved", closed=True)
-            return self._restocked(command, kept, {})
+            return self._restocked(command, self._not_reserved(command, closed=True), {})
         kept = replace(self._next(known), closed=True)
         back: Mapping[str, int] = {}
         if known.state in GONE:
@@ -352,8 +350,6 @@ class Stockroom:
         lines: Mapping[str, int],
         reason: str | None = None,
         expires_at: datetime | None = None,
-        *,
-        closed: bool = False,
     ) -> Reservation:
         kept = Reservation(
             workflow_id=command.workflow_id,
@@ -365,8 +361,15 @@ class Stockroom:
             reason=reason,
             stored=known.stored if known is not None else 0,
             expires_at=expires_at,
-            closed=closed or (known is not None and known.closed),
+            closed=known is not None and known.closed,
         )
+        self._change(kept)
+        return kept
+
+    def _not_reserved(self, command: StepCommand, *, closed: bool) -> Reservation:
+        """A reservation that may still come: no attempt of it is overtaken by ``command``."""
+        kept = self._keep(command, None, State.REJECTED, {}, "not_reserved")
+        kept = replace(kept, attempt=0, closed=closed)
         self._change(kept)
         return kept
 
