@@ -160,7 +160,9 @@ def _hold(command: AuthorizePayment, learned: Learned) -> Move:
     return LookUp(command.command_id) if learned is Begun.AGAIN else Authorize()
 
 
-def _learned(payment: Payment, key: str, learned: Outcome, now: datetime) -> tuple[Payment, Move]:
+def _learned(
+    payment: Payment, key: str, learned: Outcome | VoidRefused, now: datetime
+) -> tuple[Payment, Move]:
     """What became of the open authorization ``key``, whoever asked."""
     match learned:
         case Authorized():
