@@ -266,6 +266,7 @@ def test_what_is_too_much_is_said_to_be_skipped(
     assert [each.check for each in skipped] == [
         "stock equals its ledger",
         "what is reserved is what runs hold",
+        "what is consumed is what left for runs",
     ]
     assert "more than" in skipped[0].note
 
