@@ -11,15 +11,18 @@ from fulcrum.saga.messages import (
     CapturePayment,
     Command,
     ConfirmStock,
+    ConsumeStock,
     HoldStock,
     QueryPayment,
     ReceiveStock,
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
+    ReversePayment,
     VoidPayment,
 )
-from fulcrum.workers import payment, payment_capture
+from fulcrum.workers import payment, payment_capture, payment_reversal
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -28,6 +31,7 @@ PAYMENT_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     CapturePayment: payment_capture.capture_payment,
     QueryPayment: payment.query_payment,
     RefundPayment: payment_capture.refund_payment,
+    ReversePayment: payment_reversal.reverse_payment,
     VoidPayment: payment.void_payment,
 }
 #: (stockroom, command) -> answer, or None when nobody waits for one
@@ -37,13 +41,17 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     ReceiveStock: Stockroom.receive,
     HoldStock: Stockroom.reserve,
     ConfirmStock: Stockroom.confirm,
+    ConsumeStock: Stockroom.consume,
+    RestockStock: Stockroom.restock,
 }
 
 
 def _missing() -> list[str]:
     tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS}
     return [
-        command.__name__ for command in COMMANDS if command not in tables.get(command.service, frozenset())
+        command.__name__
+        for command in COMMANDS
+        if command.service in tables and command not in tables[command.service]
     ]
 
 

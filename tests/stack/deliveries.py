@@ -17,6 +17,7 @@ from fulcrum.saga.messages import (
     CapturePayment,
     Command,
     ConfirmStock,
+    ConsumeStock,
     HoldStock,
     Line,
     QueryPayment,
@@ -24,6 +25,8 @@ from fulcrum.saga.messages import (
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
+    ReversePayment,
     VoidPayment,
 )
 from fulcrum.settings import Settings
@@ -106,6 +109,11 @@ def refund(workflow: str, amount_minor: int = 4200, attempt: int = 1) -> RefundP
     )
 
 
+def reverse(workflow: str, attempt: int = 1) -> ReversePayment:
+    """Give the amount up, or back."""
+    return ReversePayment(**_step(workflow, "authorize_payment", "ReversePayment", attempt))
+
+
 def ask_about(command: AuthorizePayment | CapturePayment | RefundPayment, number: int = 1) -> QueryPayment:
     """Ask what became of a command."""
     common = _step(command.workflow_id, command.step, "QueryPayment", command.attempt)
@@ -137,6 +145,19 @@ def hold(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> HoldStock:
 def confirm(workflow: str, attempt: int = 1) -> ConfirmStock:
     """Keep what is held."""
     return ConfirmStock(**_step(workflow, "confirm_stock", "ConfirmStock", attempt))
+
+
+def consume(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> ConsumeStock:
+    """Let these quantities leave."""
+    return ConsumeStock(
+        **_step(workflow, "consume_stock", "ConsumeStock", attempt),
+        lines=tuple(Line(sku, quantity) for sku, quantity in lines),
+    )
+
+
+def restock(workflow: str, undamaged: bool = True, attempt: int = 1) -> RestockStock:
+    """Take back what left, or write it off."""
+    return RestockStock(**_step(workflow, "consume_stock", "RestockStock", attempt), undamaged=undamaged)
 
 
 def receive(sku: str, quantity: int) -> ReceiveStock:

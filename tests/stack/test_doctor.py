@@ -82,6 +82,16 @@ _REOPENED = f"""INSERT INTO read_model.timeline
     (workflow_id, version, at, status_before, status, cause, commands)
     VALUES ('{RUN}', 3, now(), 'completed', 'running', '{{}}', '[]')"""
 
+#: The same workflow under a definition that ships: both units left, and were paid.
+_SHIPPED = f"""
+    UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2';
+    UPDATE payments.payments SET state = 'captured', captured_minor = 1250, capture_key = '{OTHER}';
+    UPDATE inventory.reservations SET state = 'consumed';
+    UPDATE inventory.reservation_lines SET consumed = 2;
+    UPDATE inventory.stock SET reserved = 0, consumed = 2;
+    INSERT INTO inventory.ledger (command_id, sku, kind, available, reserved, consumed, workflow_id, at)
+    VALUES ('{RUN[:-1]}7', 'tea', 'consume', 0, -2, 2, '{RUN}', now())"""
+
 #: For each question what makes it speak, and the cause that it then names.
 _BREAKS: Mapping[str, list[tuple[str, str]]] = {
     "every accepted intent is started": [("DELETE FROM read_model.workflow_runs", "no run")],
@@ -107,12 +117,29 @@ _BREAKS: Mapping[str, list[tuple[str, str]]] = {
         ("UPDATE inventory.reservations SET state = 'released'", "holds nothing"),
         ("UPDATE inventory.reservation_lines SET quantity = 1", "holds another quantity"),
     ],
+    "goods left for completed runs, and for no others": [
+        ("UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'", "consumed nothing"),
+        (
+            f"{_SHIPPED}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
+            "consumed what it should not",
+        ),
+    ],
+    "what is consumed is what left for runs": [
+        (f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'restocked'", "another sum")
+    ],
+    "what was captured is the price of what left": [
+        (f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 1249", "another amount")
+    ],
     "stock equals its ledger": [("UPDATE inventory.stock SET available = 9", "another sum")],
     "what is reserved is what runs hold": [("DELETE FROM inventory.reservation_lines", "another sum")],
     "payments ended as their runs did": [
         ("DELETE FROM payments.payments", "completed, payment missing"),
         ("UPDATE read_model.workflow_runs SET status = 'cancelled'", "cancelled, payment authorized"),
         (_REFUNDED, "completed, payment captured"),
+        (
+            "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+            "completed, payment authorized",
+        ),
     ],
     "payments are of the intent's amount": [
         ("UPDATE payments.payments SET amount_minor = 1251", "another amount")
@@ -239,6 +266,7 @@ def test_what_is_too_much_is_said_to_be_skipped(
     assert [each.check for each in skipped] == [
         "stock equals its ledger",
         "what is reserved is what runs hold",
+        "what is consumed is what left for runs",
     ]
     assert "more than" in skipped[0].note
 

@@ -67,6 +67,27 @@ _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value)
 
 _CAPTURED = f"state = 'captured', captured_minor = 1250, capture_key = '{OTHER}'"
 
+_TERMS = '[{"unit_minor": 500, "on_short": "cancel_line"}]'
+#: The same workflow under a definition that ships: one of the two units left, and only that one was paid.
+_SHIPPED = f"""
+UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2';
+UPDATE payments.payments SET state = 'captured', captured_minor = 750, capture_key = '{OTHER}';
+UPDATE inventory.reservations SET state = 'consumed';
+UPDATE inventory.reservation_lines SET consumed = 1;
+UPDATE inventory.stock SET available = 9, reserved = 0, consumed = 1;
+INSERT INTO inventory.ledger VALUES ('{RUN[:-1]}7', 'tea', 'consume', 1, -2, 1, '{RUN}', NULL, now());
+ALTER TABLE intake.intents ADD COLUMN IF NOT EXISTS terms json;
+UPDATE intake.intents SET terms = '{_TERMS}';
+"""
+#: Both units left, and one was paid.
+_SHIPPED_WHOLE = f"{_SHIPPED}; UPDATE inventory.reservation_lines SET consumed = 2"
+#: It was cancelled after that: the money is given back, and the unit is lost.
+_LOST = f"""{_SHIPPED}
+UPDATE read_model.workflow_runs SET status = 'cancelled';
+UPDATE payments.payments SET state = 'refunded', refunded_minor = 750, refund_key = '{OTHER}';
+UPDATE inventory.reservations SET state = 'written_off';
+"""
+
 #: For each check what makes it speak. One deed may break more than one.
 _BREAKS: Mapping[str, list[str]] = {
     "every intent has ended": [
@@ -86,6 +107,23 @@ _BREAKS: Mapping[str, list[str]] = {
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "UPDATE inventory.reservations SET state = 'released'",
         "UPDATE inventory.reservation_lines SET quantity = 1",
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+    ],
+    "goods left for completed runs, and for no others": [
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+        f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'released'",
+        f"{_SHIPPED}; UPDATE read_model.workflow_runs SET definition = 'fulfillment.v1'",
+        f"{_LOST}; UPDATE inventory.reservations SET state = 'consumed'",
+    ],
+    "what is consumed is what left for runs": [
+        f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'restocked'",
+        f"{_SHIPPED}; UPDATE inventory.stock SET consumed = 2",
+    ],
+    "what was captured is the price of what left": [
+        f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 1250",
+        f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 749",
+        _SHIPPED_WHOLE,
+        f"{_SHIPPED_WHOLE}; UPDATE intake.intents SET terms = NULL",
     ],
     "what is reserved is what runs hold": [
         "UPDATE inventory.stock SET reserved = 3, available = 7",
@@ -107,6 +145,8 @@ _BREAKS: Mapping[str, list[str]] = {
         f"UPDATE payments.payments SET {_CAPTURED}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "DELETE FROM read_model.workflow_runs",
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+        f"{_LOST}; UPDATE payments.payments SET state = 'captured', refunded_minor = 1",
     ],
     "no payment command is left open": [
         f"INSERT INTO payments.open_commands VALUES ('{RUN}', 'CapturePayment', now(), now(), '{{}}', '')"
@@ -156,6 +196,14 @@ def test_money_may_be_taken_and_given_back(
     cursor.execute(f"UPDATE read_model.workflow_runs SET status = '{status}'")
 
     assert found_by(cursor, ["payments ended as their runs did"]) == []
+
+
+@pytest.mark.parametrize("deed", [_SHIPPED, _LOST], ids=["shipped", "lost"])
+def test_what_left_and_was_paid_breaks_nothing(cursor: psycopg2.extensions.cursor, deed: str) -> None:
+    """A short order pays for what left; one that is lost on its way pays nothing, and stays consumed."""
+    cursor.execute(deed)
+
+    assert found_by(cursor) == []
 
 
 def test_every_check_is_tried() -> None:
