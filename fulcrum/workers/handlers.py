@@ -8,10 +8,13 @@ from typing import Any
 from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
+    CancelPackJob,
     CapturePayment,
     Command,
     ConfirmStock,
+    HandOverParcel,
     HoldStock,
+    PackOrder,
     QueryPayment,
     ReceiveStock,
     RefundPayment,
@@ -19,7 +22,7 @@ from fulcrum.saga.messages import (
     ReserveStock,
     VoidPayment,
 )
-from fulcrum.workers import payment, payment_capture
+from fulcrum.workers import payment, payment_capture, warehouse
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -38,10 +41,20 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     HoldStock: Stockroom.reserve,
     ConfirmStock: Stockroom.confirm,
 }
+#: (job, command, now) -> (job, answer), the answer None when it comes later
+WAREHOUSE_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    PackOrder: warehouse.pack_order,
+    CancelPackJob: warehouse.cancel_pack_job,
+    HandOverParcel: warehouse.hand_over_parcel,
+}
 
 
 def _missing() -> list[str]:
-    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS}
+    tables = {
+        "payment": PAYMENT_HANDLERS,
+        "inventory": INVENTORY_HANDLERS,
+        "warehouse": WAREHOUSE_HANDLERS,
+    }
     return [
         command.__name__ for command in COMMANDS if command not in tables.get(command.service, frozenset())
     ]
