@@ -150,7 +150,7 @@ class Floor:
 def _task(call: str, status: int, said: Mapping[str, Any]) -> Task:
     match said:
         case {"state": str(state), "lines": list(lines), "parcels": int(parcels)} if state in _SHOWN:
-            picked = [line.get("picked") for line in lines if isinstance(line, dict)]
+            picked: list[Any] = [line.get("picked") for line in lines if isinstance(line, dict)]
             if len(picked) == len(lines) and all(type(units) is int and units >= 0 for units in picked):
                 return Task(_SHOWN[state], tuple(picked), parcels)
     raise _rejected(call, status, {"detail": f"{said} is no task"})

@@ -7,11 +7,10 @@ goal was changed while it was on its way, and the floor is asked again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from fulcrum.saga.messages import Answer, CancelPackJob, HandOverParcel, PackOrder
+from fulcrum.saga.messages import Answer, HandOverParcel, PackOrder
 from fulcrum.workers.warehouse import open_commands
 from fulcrum.workers.warehouse_answers import (
     hand_over_refused,
@@ -116,30 +115,24 @@ def _putting_back(job: PackJob, said: Learned, now: datetime) -> Progress:
     gone = isinstance(said, Task) and said.state == TaskState.HANDED_OVER
     if isinstance(said, Task) and not gone and said.state != TaskState.CANCELLED:
         return job, ()
-    waiting = open_commands(job)
-    refusal = job.reason or "cancelled"
-    tell: list[Callable[[PackJob], Answer]] = []
-    if (key := waiting.get(PackOrder.__name__)) is not None:
-        packing = key
-        tell.append(
-            lambda job: order_packed(job, packing, now) if gone else pack_refused(job, packing, refusal, now)
-        )
-    if (key := waiting.get(HandOverParcel.__name__)) is not None:
-        handing = key
-        tell.append(
-            lambda job: (
-                parcel_handed_over(job, handing, now)
-                if gone
-                else hand_over_refused(job, handing, "cancelled", now)
-            )
-        )
-    if (key := waiting.get(CancelPackJob.__name__)) is not None:
-        cancelling = key
-        tell.append(lambda job: pack_job_cancelled(job, cancelling, gone, now))
-    job, events = _all_told(_counted(job, said) if gone and isinstance(said, Task) else job, tell)
+    if gone and isinstance(said, Task):
+        job = _counted(job, said)
+    events: list[Answer] = []
+    for kind, key in open_commands(job).items():
+        events.append(_ended(job, kind, key, gone, now))
+        job = told(job, events[-1])
     state = State.HANDED_OVER if gone else State.FAILED if job.cancel_key is None else State.CANCELLED
     left = job.lines if gone else tuple(replace(line, picked=0) for line in job.lines)
-    return replace(job, state=state, goal=None, lines=left), events
+    return replace(job, state=state, goal=None, lines=left), tuple(events)
+
+
+def _ended(job: PackJob, kind: str, key: str, gone: bool, now: datetime) -> Answer:
+    """How the command ``key`` ended when the goods were put back, or are ``gone`` to the courier."""
+    if kind == PackOrder.__name__:
+        return order_packed(job, key, now) if gone else pack_refused(job, key, job.reason or "cancelled", now)
+    if kind == HandOverParcel.__name__:
+        return parcel_handed_over(job, key, now) if gone else hand_over_refused(job, key, "cancelled", now)
+    return pack_job_cancelled(job, key, gone, now)
 
 
 def _handing_over(job: PackJob, said: Learned, now: datetime) -> Progress:
@@ -184,12 +177,3 @@ def _counted(job: PackJob, said: Task) -> PackJob:
     return replace(
         job, lines=tuple(replace(line, picked=min(picked, line.requested)) for line, picked in counted)
     )
-
-
-def _all_told(job: PackJob, tell: list[Callable[[PackJob], Answer]]) -> tuple[PackJob, tuple[Answer, ...]]:
-    events: list[Answer] = []
-    for each in tell:
-        event = each(job)
-        events.append(event)
-        job = told(job, event)
-    return job, tuple(events)

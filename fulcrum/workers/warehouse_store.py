@@ -36,9 +36,8 @@ _LOCK = (
 )
 _LINES = select(PACK_LINE).where(PACK_LINE.c.workflow_id == _IDS.any_()).order_by(PACK_LINE.c.line)
 
-_WAIT = "wait_ms"
-_given = rows_of(PACK_JOB, _FIELDS, **{_WAIT: BigInteger()})
-_due = func.clock_timestamp() + _given.c[_WAIT] * literal_column("interval '1 millisecond'")
+_given = rows_of(PACK_JOB, _FIELDS, wait_ms=BigInteger())
+_due = func.clock_timestamp() + _given.c.wait_ms * literal_column("interval '1 millisecond'")
 _CHANGES = {"changed_at": func.clock_timestamp(), "due_at": _due}
 _INSERT = insert(PACK_JOB).from_select(
     [*_FIELDS, *_CHANGES],
@@ -130,7 +129,7 @@ def save(tx: Transaction, changed: Sequence[Changed]) -> None:
         (_UPDATE, [each for each in changed if each.before is not None]),
     ):
         if those:
-            tx.at_commit(statement, arrays([*_FIELDS, _WAIT], [_row(each) for each in those]))
+            tx.at_commit(statement, arrays([*_FIELDS, "wait_ms"], [_row(each) for each in those]))
     # A new attempt has lines of its own.
     begun = [each.job for each in changed if each.job.lines and _attempt(each.before) != each.job.attempt]
     if begun:
@@ -192,7 +191,7 @@ def _row(changed: Changed) -> dict[str, Any]:
     wait = changed.wait
     return {
         **{name: getattr(changed.job, name) for name in _FIELDS},
-        _WAIT: None if wait is None else round(wait.total_seconds() * 1000),
+        "wait_ms": None if wait is None else round(wait.total_seconds() * 1000),
     }
 
 
