@@ -164,22 +164,6 @@ async def test_goods_that_come_later_are_waited_for(bench: Bench) -> None:
     assert "short_picked" in await bench.history(workflow)
 
 
-async def test_a_wait_that_is_over_refuses_the_order(namespace: Mapping[str, str]) -> None:
-    """It is tried again from time to time, and once more at the end."""
-    async with warehouse_service(namespace, backorder_wait=0.4) as bench:
-        workflow = new_workflow()
-        short, refused = await bench.done(
-            pack(workflow, ("short1-tea", 2), ("pot", 1), on_short=("wait", "cancel_order"))
-        )
-        assert isinstance(short, OrderShort)
-        assert isinstance(refused, PackRefused)
-        assert (refused.reason, refused.short) == ("backorder_expired", short.short)
-        assert refused.occurred_at >= short.waits_until
-        units = bench.units(workflow)
-        assert units["pick_again"] >= 2
-        assert units["pick"] == units["put_back"]
-
-
 # --- cancellation ---------------------------------------------------------------------------------
 
 
