@@ -13,8 +13,8 @@ from fulcrum.operations.accounting import FAILED, SUCCEEDED
 from fulcrum.operations.moves import SENT, move_item
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.store.database import Database, Row
-from fulcrum.store.relations import PARKED_MESSAGES as PARKED
 from fulcrum.store.relations import ANSWER_LATER, SCHEMA_OF, messaging, uuid_column
+from fulcrum.store.relations import PARKED_MESSAGES as PARKED
 
 PARKED_AGAIN = "parked again"
 TAKEN = "taken"
