@@ -61,10 +61,22 @@ def _inventory(settings: Settings) -> None:
     _until_signal(serve_inventory, settings)
 
 
+def _warehouse(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse
+
+    _until_signal(serve_warehouse, settings)
+
+
 def _psp_simulator(settings: Settings) -> None:
     from fulcrum.workers.service import serve_psp_simulator
 
     _until_signal(serve_psp_simulator, settings)
+
+
+def _warehouse_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse_simulator
+
+    _until_signal(serve_warehouse_simulator, settings)
 
 
 ROLES: dict[str, Callable[[Settings], None]] = {
@@ -73,7 +85,9 @@ ROLES: dict[str, Callable[[Settings], None]] = {
     "projector": _projector,
     "payment": _payment,
     "inventory": _inventory,
+    "warehouse": _warehouse,
     "psp-simulator": _psp_simulator,
+    "warehouse-simulator": _warehouse_simulator,
 }
 
 

@@ -112,6 +112,25 @@ QUERIES: Mapping[str, str] = {
                     OR r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded')))""",
     "no payment command is left open": """
         SELECT command_id, format('%s since %s', type, begun_at) FROM payments.open_commands""",
+    "pack jobs ended as their runs did": f"""
+        SELECT workflow_id, format('%s with a pack job that is %s',
+                                   coalesce(r.status, 'no run'), concat_ws(' to ', j.state, j.goal))
+        FROM read_model.workflow_runs r RIGHT JOIN warehouse.pack_jobs j USING (workflow_id)
+        WHERE r.status IS NULL
+           OR (NOT {BY_HAND}
+               AND (r.status IN ('completed', 'cancelled') AND j.goal IS NOT NULL
+                    OR r.status = 'completed' AND j.state NOT IN ('packed', 'handed_over')
+                    OR r.status = 'cancelled' AND j.state = 'packed'))""",
+    "no warehouse command is left open": """
+        SELECT command_id, format('%s since %s', type, begun_at) FROM warehouse.open_commands""",
+    "no more is packed than was ordered": """
+        SELECT workflow_id, format('%s: ordered %s, packed %s', sku, coalesce(wanted, 0), packed)
+        FROM (SELECT workflow_id, sku, sum(picked) AS packed FROM warehouse.pack_lines GROUP BY 1, 2) p
+        LEFT JOIN (
+            SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS wanted
+            FROM read_model.workflow_runs, json_array_elements(lines) l GROUP BY 1, 2
+        ) w USING (workflow_id, sku)
+        WHERE packed > coalesce(wanted, 0)""",
     "payments are of the intent's amount": """
         SELECT p.workflow_id, format('asked for %s %s', p.amount_minor, p.currency)
         FROM payments.payments p JOIN intake.intents i USING (workflow_id)

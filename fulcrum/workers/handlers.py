@@ -8,11 +8,14 @@ from typing import Any
 from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
+    CancelPackJob,
     CapturePayment,
     Command,
     ConfirmStock,
     ConsumeStock,
+    HandOverParcel,
     HoldStock,
+    PackOrder,
     QueryPayment,
     ReceiveStock,
     RefundPayment,
@@ -22,7 +25,7 @@ from fulcrum.saga.messages import (
     ReversePayment,
     VoidPayment,
 )
-from fulcrum.workers import payment, payment_capture, payment_reversal
+from fulcrum.workers import payment, payment_capture, payment_reversal, warehouse
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -44,10 +47,19 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     ConsumeStock: Stockroom.consume,
     RestockStock: Stockroom.restock,
 }
-
+#: (job, command, now) -> (job, answer), the answer None when it comes later
+WAREHOUSE_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    PackOrder: warehouse.pack_order,
+    CancelPackJob: warehouse.cancel_pack_job,
+    HandOverParcel: warehouse.hand_over_parcel,
+}
 
 def _missing() -> list[str]:
-    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS}
+    tables = {
+        "payment": PAYMENT_HANDLERS,
+        "inventory": INVENTORY_HANDLERS,
+        "warehouse": WAREHOUSE_HANDLERS,
+    }
     return [
         command.__name__
         for command in COMMANDS
