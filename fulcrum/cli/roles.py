@@ -61,6 +61,18 @@ def _inventory(settings: Settings) -> None:
     _until_signal(serve_inventory, settings)
 
 
+def _courier(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier
+
+    _until_signal(serve_courier, settings)
+
+
+def _courier_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier_simulator
+
+    _until_signal(serve_courier_simulator, settings)
+
+
 def _psp_simulator(settings: Settings) -> None:
     from fulcrum.workers.service import serve_psp_simulator
 
@@ -73,12 +85,18 @@ ROLES: dict[str, Callable[[Settings], None]] = {
     "projector": _projector,
     "payment": _payment,
     "inventory": _inventory,
+    "courier": _courier,
     "psp-simulator": _psp_simulator,
+    "courier-simulator": _courier_simulator,
 }
 
 
 #: The setting that says how much a role does at once, for those that have one.
-CONCURRENCY: dict[str, str] = {"payment": "concurrency", "inventory": "inventory_batches"}
+CONCURRENCY: dict[str, str] = {
+    "payment": "concurrency",
+    "inventory": "inventory_batches",
+    "courier": "concurrency",
+}
 
 
 def run_role(role: str, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
 import time
@@ -17,8 +18,17 @@ from fulcrum.localstack.home import Say
 from fulcrum.localstack.stack import Stack, undisturbed
 from fulcrum.localstack.supervisor import Log, RoleProcess, Supervisor
 
-#: Every role, the payment provider first because the payment service must be told where it is.
-ROLES = ("psp-simulator", "intake", "agents", "projector", "payment", "inventory")
+#: Every role, the outside world first because the services must be told where it is.
+ROLES = (
+    "psp-simulator",
+    "courier-simulator",
+    "intake",
+    "agents",
+    "projector",
+    "payment",
+    "inventory",
+    "courier",
+)
 
 #: What a fresh set of servers lacks. The three touch different servers, so they run side by side.
 STEPS = (("db", "migrate"), ("topics", "create"), ("schema", "register"))
@@ -65,12 +75,25 @@ def prepare(env: Mapping[str, str], say: Say, log: Path, steps: Sequence[Sequenc
 
 
 def start_roles(supervisor: Supervisor, psp_log: Path | None = None) -> dict[str, RoleProcess]:
-    """Start every role; the payment service learns where the provider is."""
+    """Start every role; the services learn where the outside world is, and the courier where to send news.
+
+    The simulators keep their effects beside ``psp_log``; without it, in memory.
+    """
     kept = {"FULCRUM_PSP_LOG": str(psp_log)} if psp_log else {}
     provider = supervisor.start("psp-simulator", env=kept)
-    found = {provider.name: provider}
-    for role in ROLES[1:]:
-        found[role] = supervisor.start(role, env={"FULCRUM_PSP_URL": provider.url})
+    # Both must know the secret, and the simulator the port of a role that is not started yet.
+    signed = {"FULCRUM_WEBHOOK_SECRET": os.environ.get("FULCRUM_WEBHOOK_SECRET") or secrets.token_hex(16)}
+    port = supervisor.free_port()
+    sent = {"FULCRUM_COURIER_WEBHOOK_URL": f"http://127.0.0.1:{port}/webhooks/courier"}
+    kept = {"FULCRUM_COURIER_LOG": str(psp_log.with_name("courier-effects.log"))} if psp_log else {}
+    courier = supervisor.start("courier-simulator", env={**kept, **signed, **sent})
+    found = {provider.name: provider, courier.name: courier}
+    outside = {"FULCRUM_PSP_URL": provider.url, "FULCRUM_COURIER_URL": courier.url}
+    for role in ROLES[len(found) :]:
+        if role == "courier":
+            found[role] = supervisor.start(role, env={**outside, **signed}, port=port)
+        else:
+            found[role] = supervisor.start(role, env=outside)
     return found
 
 
@@ -115,6 +138,7 @@ def running(
                     **mine,
                     "FULCRUM_API": roles["intake"].url,
                     "FULCRUM_PSP_URL": roles["psp-simulator"].url,
+                    "FULCRUM_COURIER_URL": roles["courier-simulator"].url,
                     "FULCRUM_ROLES": where(roles),
                 },
                 supervisor,

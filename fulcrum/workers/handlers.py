@@ -8,18 +8,21 @@ from typing import Any
 from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
+    CancelDelivery,
     CapturePayment,
     Command,
     ConfirmStock,
+    CreateDelivery,
     HoldStock,
     QueryPayment,
     ReceiveStock,
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    TrackDelivery,
     VoidPayment,
 )
-from fulcrum.workers import payment, payment_capture
+from fulcrum.workers import courier, payment, payment_capture
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -39,9 +42,16 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     ConfirmStock: Stockroom.confirm,
 }
 
+#: (shipment, command, learned, now) -> (shipment, move)
+COURIER_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    CreateDelivery: courier.create_delivery,
+    CancelDelivery: courier.cancel_delivery,
+    TrackDelivery: courier.track_delivery,
+}
+
 
 def _missing() -> list[str]:
-    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS}
+    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS, "courier": COURIER_HANDLERS}
     return [
         command.__name__ for command in COMMANDS if command not in tables.get(command.service, frozenset())
     ]

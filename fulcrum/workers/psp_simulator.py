@@ -55,7 +55,7 @@ class PspSimulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = EffectLog(settings.psp_log)
+        self._log = EffectLog(settings.psp_log, Effect)
         self._book = Book()
         self._requests: Counter[str] = Counter()
         self._at_it: Counter[str] = Counter()

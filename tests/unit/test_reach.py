@@ -28,6 +28,7 @@ def test_default_ports_are_those_of_the_roles() -> None:
         "projector": projector.DEFAULT_PORT,
         "payment": service.PAYMENT_PORT,
         "inventory": service.INVENTORY_PORT,
+        "courier": service.COURIER_PORT,
     }
 
 
