@@ -95,7 +95,7 @@ def cancel_delivery(
             return told(shipment, not_cancelled(shipment, key, "delivered", now))
         case State.RETURNED | State.LOST | State.CANCELLED:
             return told(shipment, cancelled(shipment, key, shipment.state, now))
-    if shipment.returning:
+    if shipment.intercepted:
         return told(shipment, cancelled(shipment, key, "returning", now))
     return _stopping(shipment, key, learned, now)
 
@@ -203,7 +203,7 @@ def _stopping(shipment: Shipment, key: str, learned: Learned, now: datetime) -> 
             over = replace(shipment, state=State.CANCELLED, cancel_key=key, ended_at=now)
             return told(over, cancelled(over, key, State.CANCELLED, now))
         case Stopped():
-            back = replace(shipment, returning=True, cancel_key=key)
+            back = replace(shipment, intercepted=True, cancel_key=key)
             return told(back, cancelled(back, key, "returning", now))
         case NotStopped(status=status) if status in ENDS and status != Status.DELIVERED:
             # Its own update, which is on its way here, ends the shipment.

@@ -38,8 +38,8 @@ class Shipment:
     """What is stored of one workflow. ``sequence`` counts its events on the courier stream.
 
     ``create_key`` is None on a fence: a cancellation that came before any booking. ``courier_sequence`` is
-    the number of the courier's update that ``state`` comes from. ``returning``: the courier has stopped it on
-    its way and brings it back.
+    the number of the courier's update that ``state`` comes from. ``intercepted``: the courier has stopped it
+    on its way and brings it back.
     """
 
     workflow_id: str
@@ -53,7 +53,7 @@ class Shipment:
     tracking_number: str | None = None
     label_url: str | None = None
     refusal: str | None = None
-    returning: bool = False
+    intercepted: bool = False
     courier_sequence: int = 0
     undamaged: bool | None = None
     ended_at: datetime | None = None

@@ -13,6 +13,7 @@ import structlog
 
 from fulcrum import crashpoint
 from fulcrum.errors import Conflict, NotFound
+from fulcrum.saga.messages import Answer
 from fulcrum.store import inbox, outbox
 from fulcrum.store.database import Database, Transaction
 from fulcrum.telemetry.metrics import courier_updates
@@ -69,7 +70,7 @@ class CourierNews:
             now = datetime.now(UTC)
             waiting = (await courier_store.waiting(tx, [shipment.workflow_id]))[shipment.workflow_id]
             moved, events = news(shipment, [update for update, _ in fresh], list(waiting), now)
-            answers = []
+            answers: list[Answer] = []
             if moved.state in OVER and shipment.state not in OVER:
                 moved, answers = settle(moved, list(waiting), now)
             rows = [

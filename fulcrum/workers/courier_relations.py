@@ -24,7 +24,7 @@ DELIVERIES = Table(
     Column("tracking_number", Text),
     Column("label_url", Text),
     Column("refusal", Text),
-    Column("returning", Boolean, nullable=False, server_default="false"),
+    Column("intercepted", Boolean, nullable=False, server_default="false"),
     # The number of the update that the state comes from.
     Column("courier_sequence", Integer, nullable=False, server_default="0"),
     Column("undamaged", Boolean),

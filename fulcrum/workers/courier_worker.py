@@ -8,7 +8,7 @@ open too, until an update or a cancellation brings the end: see ``courier_news``
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -175,7 +175,7 @@ class CourierWorker:
         events = (move.event,) if isinstance(move, Reply) else move.events
         rows = [answer_row(self._codec, self._topics, SERVICE, each, case.delivery) for each in events]
         if isinstance(move, Reply):
-            return _Step(case, changed, rows, answers={key: rows})
+            return _Step(case, changed, rows, answers={key: tuple(rows)})
         return _Step(case, changed, rows, opens=fresh)
 
     async def _settle(self, tx: Transaction, steps: Sequence[_Step], known: Mapping[str, Shipment]) -> None:
@@ -223,7 +223,7 @@ def _closed(
     stored: Mapping[str, Sequence[OutboxRow] | None],
 ) -> set[str]:
     """The commands that are answered, out of those that may be open: all but the new ones."""
-    fresh: Collection[str] = {
+    fresh = {
         step.case.command.command_id
         for step in steps
         if step.case.learned is None and step.case.command.command_id not in stored

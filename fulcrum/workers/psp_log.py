@@ -64,9 +64,10 @@ class EffectLog(Generic[_Effect]):
 
     def _effect(self, number: int, line: bytes) -> _Effect:
         try:
-            return self._kind(**json.loads(line))
+            effect: _Effect = self._kind(**json.loads(line))
         except (ValueError, TypeError) as error:
             raise Misconfigured(
                 f"{self._setting} {self._path}, line {number} is no effect ({error}); "
                 f"move the file away, or set FULCRUM_{self._setting.upper()} to another one"
             ) from error
+        return effect

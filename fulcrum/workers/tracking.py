@@ -8,6 +8,7 @@ So the same updates lead to the same end, in whatever order and however often th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,13 +83,15 @@ def follow_all(progress: Progress, updates: Iterable[Update]) -> Progress:
 # --- reading --------------------------------------------------------------------------------------
 
 _LONGEST = 200
+#: What Postgres takes into no text: zero, and half of a character.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def parse_update(body: bytes) -> Update:
     """The update that the courier sent. Corrupt names the field that is wrong."""
     try:
         said = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Corrupt(f"the body is no JSON: {error}") from error
     if not isinstance(said, dict):
         raise Corrupt("the body must be a JSON object")
@@ -110,7 +113,7 @@ def read_update(said: Mapping[str, Any]) -> Update:
 
 def _text(said: Mapping[str, Any], name: str) -> str:
     value = said.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or "\0" in value:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or _UNSTORABLE.search(value):
         raise Corrupt(f"{name}: {_short(value)} is no text of 1 to {_LONGEST} characters")
     return value
 

@@ -14,9 +14,11 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    CancelDelivery,
     CapturePayment,
     Command,
     ConfirmStock,
+    CreateDelivery,
     HoldStock,
     Line,
     QueryPayment,
@@ -24,6 +26,7 @@ from fulcrum.saga.messages import (
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    TrackDelivery,
     VoidPayment,
 )
 from fulcrum.settings import Settings
@@ -137,6 +140,27 @@ def hold(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> HoldStock:
 def confirm(workflow: str, attempt: int = 1) -> ConfirmStock:
     """Keep what is held."""
     return ConfirmStock(**_step(workflow, "confirm_stock", "ConfirmStock", attempt))
+
+
+def ship(workflow: str, ship_to: str = "Main Street 1", attempt: int = 1) -> CreateDelivery:
+    """Have a parcel brought there."""
+    return CreateDelivery(
+        **_step(workflow, "create_delivery", "CreateDelivery", attempt),
+        tenant="acme",
+        ship_to=ship_to,
+        lines=(Line("widget", 1),),
+        parcels=1,
+    )
+
+
+def intercept(workflow: str, attempt: int = 1) -> CancelDelivery:
+    """Stop the parcel."""
+    return CancelDelivery(**_step(workflow, "create_delivery", "CancelDelivery", attempt))
+
+
+def track(workflow: str, attempt: int = 1) -> TrackDelivery:
+    """Tell how the parcel ends."""
+    return TrackDelivery(**_step(workflow, "deliver", "TrackDelivery", attempt))
 
 
 def receive(sku: str, quantity: int) -> ReceiveStock:

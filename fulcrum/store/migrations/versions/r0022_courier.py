@@ -27,7 +27,7 @@ def upgrade() -> None:
             tracking_number  text,
             label_url        text,
             refusal          text,
-            returning        boolean     NOT NULL DEFAULT false,
+            intercepted      boolean     NOT NULL DEFAULT false,
             courier_sequence integer     NOT NULL DEFAULT 0 CHECK (courier_sequence >= 0),
             undamaged        boolean,
             requested_at     timestamptz NOT NULL,
