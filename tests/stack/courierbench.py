@@ -38,10 +38,13 @@ _Event = TypeVar("_Event", bound=Answer)
 class Bench:
     """One process of the service, and what stands around it."""
 
-    def __init__(self, settings: Settings, db: Database, simulator: CourierSimulator) -> None:
+    def __init__(
+        self, settings: Settings, db: Database, simulator: CourierSimulator, webhook: CourierWebhook
+    ) -> None:
         self.settings = settings
         self.db = db
         self.simulator = simulator
+        self.webhook = webhook
         self.courier = Courier(settings)
         self.worker, self.news = self.process()
         self.poller = CourierPoller(db, self.news, self.courier, settings)
@@ -145,7 +148,7 @@ async def courier_service(namespace: Mapping[str, str], **changes: Any) -> Async
     webhook = CourierWebhook(settings)
     server = HealthServer(settings, port, dict, webhook.routes)
     await server.start()
-    bench = Bench(settings, db, simulator)
+    bench = Bench(settings, db, simulator, webhook)
     webhook.news = bench.news
     try:
         yield bench
