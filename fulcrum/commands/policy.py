@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from fulcrum.commands.retry import RetryPolicy
-from fulcrum.saga.messages import COMMANDS, Command, ReleaseStock, VoidPayment
+from fulcrum.saga.messages import COMMANDS, CancelDelivery, Command, ReleaseStock, VoidPayment
 
 #: Six delays, up to an hour: about 75 minutes until a command is parked.
 DEFAULT = RetryPolicy(attempts=7)
@@ -17,6 +17,7 @@ POLICIES: Mapping[type[Command], RetryPolicy] = MappingProxyType(
     {
         VoidPayment: _UNDO,
         ReleaseStock: _UNDO,
+        CancelDelivery: _UNDO,
     }
 )
 
