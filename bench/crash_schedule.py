@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from fulcrum.crashpoint import POINTS
 
+#: Those that the load keeps busy.
 ROLES = ("intake", "agents", "payment", "inventory", "projector", "psp-simulator")
 SERVERS = ("kafka", "rabbitmq", "postgres", "redis", "registry")
 #: The second worker of the agents, which comes and goes.
@@ -68,7 +69,7 @@ def deck(chance: random.Random, *, second: bool) -> list[Deed]:
     deeds += [
         Deed(role, Way.POINT, point=point)
         for point, (role, _) in POINTS.items()
-        if point != "partitions.revoked"
+        if role in ROLES and point != "partitions.revoked"
     ]
     if second:
         deeds += [Deed(SECOND, way) for way in (Way.KILL, Way.TERM, Way.PAUSE, Way.TWICE)]

@@ -71,6 +71,46 @@ class Settings(BaseSettings):
     psp_log: Path | None = Field(
         None, description="File in which the payment simulator keeps its effects; none: in memory."
     )
+    warehouse_url: str = Field("http://127.0.0.1:8091", description="Warehouse floor.")
+    warehouse_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the warehouse floor.")
+    warehouse_concurrency: int = Field(
+        16, ge=1, le=500, description="Calls of the warehouse floor in progress at once, per process."
+    )
+    warehouse_breaker_failures: int = Field(
+        10,
+        ge=1,
+        description="Calls of the warehouse floor that fail or are not answered, one after another, until "
+        "it is left alone; pack jobs wait meanwhile.",
+    )
+    warehouse_breaker_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds for which the warehouse floor is left alone, before one call tries it again.",
+    )
+    warehouse_poll_interval: float = Field(
+        1.0, gt=0, description="Seconds between looks at a pack job that the warehouse floor is at."
+    )
+    warehouse_sweep_after: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds after which a pack job that was taken up, and whose next state was not stored, "
+        "is taken up again. Keep it above the time that a living call may take.",
+    )
+    backorder_wait: float = Field(
+        259200.0, gt=0, description="Seconds for which an order that may wait for goods waits in all."
+    )
+    backorder_retry: float = Field(
+        60.0, gt=0, description="Seconds after which an order that waits for goods is picked again."
+    )
+    warehouse_log: Path | None = Field(
+        None, description="File in which the warehouse simulator keeps its effects; none: in memory."
+    )
+    warehouse_pace: float = Field(
+        0.1,
+        gt=0,
+        description="Seconds that the warehouse simulator takes for a line; a slow one takes 30 times as "
+        "long, and goods that come later come after 30 times as long.",
+    )
     courier_url: str = Field("http://127.0.0.1:8092", description="Courier.")
     courier_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the courier.")
     courier_concurrency: int = Field(

@@ -114,6 +114,15 @@ def _contradictions(settings: Settings) -> list[dict[str, str]]:
                 "make it several times as long",
             )
         )
+    if settings.warehouse_sweep_after <= settings.warehouse_timeout:
+        found.append(
+            _fault(
+                "FULCRUM_WAREHOUSE_SWEEP_AFTER",
+                f"{settings.warehouse_sweep_after:g} s is not longer than FULCRUM_WAREHOUSE_TIMEOUT "
+                f"({settings.warehouse_timeout:g} s): jobs would be taken up while they are in progress",
+                "make it several times as long",
+            )
+        )
     if settings.courier_sweep_after <= settings.courier_timeout:
         found.append(
             _fault(

@@ -61,6 +61,12 @@ def _inventory(settings: Settings) -> None:
     _until_signal(serve_inventory, settings)
 
 
+def _warehouse(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse
+
+    _until_signal(serve_warehouse, settings)
+
+
 def _courier(settings: Settings) -> None:
     from fulcrum.workers.service import serve_courier
 
@@ -79,14 +85,22 @@ def _psp_simulator(settings: Settings) -> None:
     _until_signal(serve_psp_simulator, settings)
 
 
+def _warehouse_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse_simulator
+
+    _until_signal(serve_warehouse_simulator, settings)
+
+
 ROLES: dict[str, Callable[[Settings], None]] = {
     "intake": _intake,
     "agents": _agents,
     "projector": _projector,
     "payment": _payment,
     "inventory": _inventory,
+    "warehouse": _warehouse,
     "courier": _courier,
     "psp-simulator": _psp_simulator,
+    "warehouse-simulator": _warehouse_simulator,
     "courier-simulator": _courier_simulator,
 }
 

@@ -90,6 +90,25 @@ QUERIES: Mapping[str, str] = {
                     OR r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded')))""",
     "no payment command is left open": """
         SELECT command_id, format('%s since %s', type, begun_at) FROM payments.open_commands""",
+    "pack jobs ended as their runs did": f"""
+        SELECT workflow_id, format('%s with a pack job that is %s',
+                                   coalesce(r.status, 'no run'), concat_ws(' to ', j.state, j.goal))
+        FROM read_model.workflow_runs r RIGHT JOIN warehouse.pack_jobs j USING (workflow_id)
+        WHERE r.status IS NULL
+           OR (NOT {BY_HAND}
+               AND (r.status IN ('completed', 'cancelled') AND j.goal IS NOT NULL
+                    OR r.status = 'completed' AND j.state NOT IN ('packed', 'handed_over')
+                    OR r.status = 'cancelled' AND j.state = 'packed'))""",
+    "no warehouse command is left open": """
+        SELECT command_id, format('%s since %s', type, begun_at) FROM warehouse.open_commands""",
+    "no more is packed than was ordered": """
+        SELECT workflow_id, format('%s: ordered %s, packed %s', sku, coalesce(wanted, 0), packed)
+        FROM (SELECT workflow_id, sku, sum(picked) AS packed FROM warehouse.pack_lines GROUP BY 1, 2) p
+        LEFT JOIN (
+            SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS wanted
+            FROM read_model.workflow_runs, json_array_elements(lines) l GROUP BY 1, 2
+        ) w USING (workflow_id, sku)
+        WHERE packed > coalesce(wanted, 0)""",
     "payments are of the intent's amount": """
         SELECT p.workflow_id, format('asked for %s %s', p.amount_minor, p.currency)
         FROM payments.payments p JOIN intake.intents i USING (workflow_id)
@@ -98,16 +117,19 @@ QUERIES: Mapping[str, str] = {
     "outboxes are empty": """
         SELECT 'intake', count(*)::text FROM intake.outbox HAVING count(*) > 0 UNION ALL
         SELECT 'payments', count(*)::text FROM payments.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'inventory', count(*)::text FROM inventory.outbox HAVING count(*) > 0""",
+        SELECT 'inventory', count(*)::text FROM inventory.outbox HAVING count(*) > 0 UNION ALL
+        SELECT 'warehouse', count(*)::text FROM warehouse.outbox HAVING count(*) > 0""",
     "every command received was answered": """
         SELECT message_id, 'payments' FROM payments.inbox WHERE outcome IS NULL UNION ALL
-        SELECT message_id, 'inventory' FROM inventory.inbox WHERE outcome IS NULL""",
+        SELECT message_id, 'inventory' FROM inventory.inbox WHERE outcome IS NULL UNION ALL
+        SELECT message_id, 'warehouse' FROM warehouse.inbox WHERE outcome IS NULL""",
     "nothing is parked": """
         SELECT id::text, format('%s of %s: %s', type, service, error)
         FROM ops.parked_messages WHERE status IN ('parked', 'replaying') UNION ALL
         SELECT event_id::text, format('outbox of intake: %s', error) FROM intake.outbox_parked UNION ALL
         SELECT event_id::text, format('outbox of payments: %s', error) FROM payments.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of inventory: %s', error) FROM inventory.outbox_parked""",
+        SELECT event_id::text, format('outbox of inventory: %s', error) FROM inventory.outbox_parked UNION ALL
+        SELECT event_id::text, format('outbox of warehouse: %s', error) FROM warehouse.outbox_parked""",
 }
 
 

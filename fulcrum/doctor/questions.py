@@ -99,7 +99,9 @@ _NOT_CARRIED_OUT = f"""
         SELECT message_id, outcome FROM payments.inbox JOIN done USING (message_id)
         WHERE consumer = 'payment' UNION ALL
         SELECT message_id, outcome FROM inventory.inbox JOIN done USING (message_id)
-        WHERE consumer = 'inventory')
+        WHERE consumer = 'inventory' UNION ALL
+        SELECT message_id, outcome FROM warehouse.inbox JOIN done USING (message_id)
+        WHERE consumer = 'warehouse')
     SELECT workflow_id, CASE WHEN i.message_id IS NULL THEN 'not received' ELSE 'not answered' END,
            concat(step, ' ', message_id)
     FROM done LEFT JOIN received i USING (message_id) WHERE i.message_id IS NULL OR i.outcome IS NULL"""
@@ -152,6 +154,28 @@ _AMOUNT = f"""
     WHERE p.{_PICKED} AND p.authorize_key IS NOT NULL
       AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)"""
 
+_PACKING = f"""
+    WITH {_SETTLED}
+    SELECT workflow_id, concat(status, ', pack job ', concat_ws(' to ', j.state, j.goal)),
+           concat('changed ', j.changed_at)
+    FROM settled JOIN warehouse.pack_jobs j USING (workflow_id)
+    WHERE (j.goal IS NOT NULL
+           OR status = 'completed' AND j.state NOT IN ('packed', 'handed_over')
+           OR status = 'cancelled' AND j.state = 'packed')
+      AND j.changed_at < {_PAST}"""
+
+_PACKED = f"""
+    WITH ordered AS (
+        SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
+        FROM read_model.workflow_runs, json_array_elements(lines) l WHERE {_PICKED} GROUP BY 1, 2),
+    packed AS (
+        SELECT workflow_id, sku, sum(picked) AS quantity FROM warehouse.pack_lines
+        WHERE {_PICKED} GROUP BY 1, 2)
+    SELECT workflow_id, 'more than was ordered',
+           concat(sku, ': ordered ', o.quantity, ', packed ', p.quantity)
+    FROM packed p LEFT JOIN ordered o USING (workflow_id, sku)
+    WHERE p.quantity > coalesce(o.quantity, 0)"""
+
 _NOT_RELAYED = " UNION ALL ".join(
     f"""
     SELECT '{schema}', 'not relayed', concat('row ', id, ' for ', topic, ' since ', created_at)
@@ -182,6 +206,8 @@ QUESTIONS: tuple[Question, ...] = (
     Question("what is reserved is what runs hold", 3, Over.STOCK, _RESERVED),
     Question("payments ended as their runs did", 4, Over.RUNS, _PAID),
     Question("payments are of the intent's amount", 4, Over.RUNS, _AMOUNT),
+    Question("no finished run has a pack job under way", 3, Over.RUNS, _PACKING),
+    Question("no more is packed than was ordered", 3, Over.RUNS, _PACKED),
     Question("outboxes are relayed", 5, Over.OUTBOXES, _NOT_RELAYED),
     Question("no message is parked", 5, Over.PARKED, _PARKED, State.ATTENTION),
     Question("versions are dense", 6, Over.RUNS, _SPARSE),

@@ -128,6 +128,30 @@ payments_swept = Counter(
     ("type", "outcome"),
 )
 
+# --- the warehouse floor --------------------------------------------------------------------------
+
+warehouse_calls = Counter(
+    "fulcrum_warehouse_calls",
+    "Calls of the warehouse floor, by outcome: done, unknown, unavailable, rejected, left_alone.",
+    ("call", "outcome"),
+)
+warehouse_seconds = Histogram(
+    "fulcrum_warehouse_seconds",
+    "Seconds from a call of the warehouse floor to its answer or its timeout.",
+    ("call",),
+    buckets=_SECONDS,
+)
+warehouse_calls_in_progress = Gauge(
+    "fulcrum_warehouse_calls_in_progress", "Calls of the warehouse floor under way."
+)
+warehouse_breaker_open = Gauge(
+    "fulcrum_warehouse_breaker_open",
+    "1 while the warehouse floor is left alone, 0.5 while one call tries it.",
+)
+pack_jobs_put_off = Counter(
+    "fulcrum_pack_jobs_put_off", "Pack jobs that are taken up again later, because a step failed.", ("ask",)
+)
+
 # --- the courier ----------------------------------------------------------------------------------
 
 courier_calls = Counter(

@@ -48,6 +48,7 @@ class Courier:
             settings.courier_breaker_failures,
             settings.courier_breaker_seconds,
             "courier",
+            "courier",
             courier_breaker_open,
         )
         # Waiting for a free connection is not the courier's silence, so there are as many as calls.

@@ -33,7 +33,7 @@ from fulcrum.telemetry.health import add_health_routes
 from fulcrum.workers.courier_book import Book, Effect, KeyReused, NoSuchShipment, Request, update_body
 from fulcrum.workers.courier_sender import OLD, WebhookSender
 from fulcrum.workers.courier_tokens import script
-from fulcrum.workers.psp_log import EffectLog
+from fulcrum.workers.effect_log import EffectLog
 
 DEFAULT_PORT = 8092
 
@@ -45,7 +45,7 @@ class CourierSimulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = EffectLog(settings.courier_log, Effect, "courier_log")
+        self._log = EffectLog(settings.courier_log, "courier_log", Effect)
         self._book = Book()
         self._sender: WebhookSender | None = None
         self._requests: Counter[str] = Counter()

@@ -9,11 +9,14 @@ from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
     CancelDelivery,
+    CancelPackJob,
     CapturePayment,
     Command,
     ConfirmStock,
     CreateDelivery,
+    HandOverParcel,
     HoldStock,
+    PackOrder,
     QueryPayment,
     ReceiveStock,
     RefundPayment,
@@ -22,7 +25,7 @@ from fulcrum.saga.messages import (
     TrackDelivery,
     VoidPayment,
 )
-from fulcrum.workers import courier, payment, payment_capture
+from fulcrum.workers import courier, payment, payment_capture, warehouse
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -41,19 +44,33 @@ INVENTORY_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     HoldStock: Stockroom.reserve,
     ConfirmStock: Stockroom.confirm,
 }
-
+#: (job, command, now) -> (job, answer), the answer None when it comes later
+WAREHOUSE_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    PackOrder: warehouse.pack_order,
+    CancelPackJob: warehouse.cancel_pack_job,
+    HandOverParcel: warehouse.hand_over_parcel,
+}
 #: (shipment, command, learned, now) -> (shipment, move)
 COURIER_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     CreateDelivery: courier.create_delivery,
     CancelDelivery: courier.cancel_delivery,
     TrackDelivery: courier.track_delivery,
 }
+#: Carried out on the branches of the other services.
+_ELSEWHERE = frozenset({"ReversePayment", "ConsumeStock", "RestockStock"})
 
 
 def _missing() -> list[str]:
-    tables = {"payment": PAYMENT_HANDLERS, "inventory": INVENTORY_HANDLERS, "courier": COURIER_HANDLERS}
+    tables = {
+        "payment": PAYMENT_HANDLERS,
+        "inventory": INVENTORY_HANDLERS,
+        "warehouse": WAREHOUSE_HANDLERS,
+        "courier": COURIER_HANDLERS,
+    }
     return [
-        command.__name__ for command in COMMANDS if command not in tables.get(command.service, frozenset())
+        command.__name__
+        for command in COMMANDS
+        if command not in tables.get(command.service, frozenset()) and command.__name__ not in _ELSEWHERE
     ]
 
 

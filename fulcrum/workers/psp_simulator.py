@@ -31,6 +31,7 @@ from aiohttp import web
 from fulcrum.errors import Misconfigured
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
+from fulcrum.workers.effect_log import EffectLog
 from fulcrum.workers.psp_book import (
     Book,
     Effect,
@@ -40,7 +41,6 @@ from fulcrum.workers.psp_book import (
     WrongState,
     operation_body,
 )
-from fulcrum.workers.psp_log import EffectLog
 from fulcrum.workers.psp_tokens import Reaction, reaction
 
 DEFAULT_PORT = 8090
@@ -55,7 +55,7 @@ class PspSimulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = EffectLog(settings.psp_log, Effect)
+        self._log = EffectLog(settings.psp_log, "psp_log", Effect)
         self._book = Book()
         self._requests: Counter[str] = Counter()
         self._at_it: Counter[str] = Counter()

@@ -43,10 +43,18 @@ from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
 from fulcrum.workers.stock_sweeper import StockSweeper
+from fulcrum.workers.warehouse_floor import Floor
+from fulcrum.workers.warehouse_relations import WAREHOUSE
+from fulcrum.workers.warehouse_rounds import WarehouseRounds
+from fulcrum.workers.warehouse_simulator import WarehouseSimulator
+from fulcrum.workers.warehouse_worker import WarehouseWorker
 
 log = structlog.get_logger()
 
-PAYMENT_PORT, INVENTORY_PORT, COURIER_PORT = 8082, 8083, 8085
+PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
+WAREHOUSE_PORT, COURIER_PORT = 8084, 8085
+#: Warehouse commands in one transaction at most, and such batches in hand at once: each is soon done.
+_WAREHOUSE_BATCH, _WAREHOUSE_BATCHES = 50, 2
 #: Connections beyond one a batch in progress: those of the relay, the parker, the sweeper, the log of
 #: attempts, and what asks whether Postgres is back.
 _SPARE_CONNECTIONS = 6
@@ -87,6 +95,21 @@ async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
     await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, work)
 
 
+async def serve_warehouse(settings: Settings, stop: asyncio.Event) -> None:
+    """Carry out warehouse commands until ``stop`` is set."""
+    async with AsyncExitStack() as opened:
+        floor = Floor(settings)
+        opened.push_async_callback(floor.close)
+
+        def work(db: Database, codec: Codec) -> tuple[Handle, Sweep]:
+            topics = Topics(settings.namespace)
+            worker = WarehouseWorker(db, codec, topics)
+            return worker.handle, WarehouseRounds(db, codec, topics, floor, worker, settings).run
+
+        size, at_once = _WAREHOUSE_BATCH, _WAREHOUSE_BATCHES
+        await _serve(settings, stop, "warehouse", WAREHOUSE, WAREHOUSE_PORT, size, at_once, work)
+
+
 async def serve_courier(settings: Settings, stop: asyncio.Event) -> None:
     """Carry out courier commands, and take the courier's webhooks, until ``stop`` is set."""
     async with AsyncExitStack() as opened:
@@ -123,6 +146,14 @@ async def serve_courier_simulator(settings: Settings, stop: asyncio.Event) -> No
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
     """Stand in for the payment provider until ``stop`` is set."""
     simulator = PspSimulator(settings)
+    await simulator.start()
+    await stop.wait()
+    await simulator.stop()
+
+
+async def serve_warehouse_simulator(settings: Settings, stop: asyncio.Event) -> None:
+    """Stand in for the warehouse floor until ``stop`` is set."""
+    simulator = WarehouseSimulator(settings)
     await simulator.start()
     await stop.wait()
     await simulator.stop()

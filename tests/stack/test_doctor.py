@@ -57,6 +57,9 @@ INSERT INTO payments.payments (workflow_id, state, sequence, attempt, authorize_
     authorization_id, requested_at, settled_at)
     VALUES ($run, 'authorized', 1, 1, $other, 1250, 'EUR', 'auth-1', $when, $when);
 INSERT INTO payments.inbox VALUES ('payment', $run, 'f', $when, '[]');
+INSERT INTO warehouse.pack_jobs (workflow_id, state, sequence, attempt, pack_key, ship_to, parcels,
+    requested_at, changed_at) VALUES ($run, 'packed', 1, 1, $run, 'a', 1, $when, $when);
+INSERT INTO warehouse.pack_lines VALUES ($run, 0, 'tea', 2, 2, 625, 'cancel_order');
 INSERT INTO inventory.stock VALUES ('tea', 8, 2, 0, 2);
 INSERT INTO inventory.reservations (workflow_id, state, sequence, command_id, attempt, changed_at)
     VALUES ($run, 'held', 1, $run, 1, $when);
@@ -73,6 +76,7 @@ _NOTHING_AWAITED = "UPDATE read_model.workflow_runs SET status = 'running', step
 #: Its time of settlement is as before, so it is long past.
 _REFUNDED = """UPDATE payments.payments SET state = 'captured', captured_minor = amount_minor,
     refunded_minor = 1, capture_key = authorize_key"""
+_CANCELLING = "UPDATE warehouse.pack_jobs SET goal = 'put_back', due_at = now(), cancel_key = pack_key"
 _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value, created_at)
     VALUES (gen_random_uuid(), 't', 'k', '{{}}', 'v', {})"""
 _PARKED = """INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class,
@@ -117,6 +121,15 @@ _BREAKS: Mapping[str, list[tuple[str, str]]] = {
     "payments are of the intent's amount": [
         ("UPDATE payments.payments SET amount_minor = 1251", "another amount")
     ],
+    "no finished run has a pack job under way": [
+        (_CANCELLING, "completed, pack job packed to put_back"),
+        ("UPDATE read_model.workflow_runs SET status = 'cancelled'", "cancelled, pack job packed"),
+        ("UPDATE warehouse.pack_jobs SET state = 'failed'", "completed, pack job failed"),
+    ],
+    "no more is packed than was ordered": [
+        ("UPDATE warehouse.pack_lines SET requested = 3, picked = 3", "more than was ordered"),
+        ("UPDATE warehouse.pack_lines SET sku = 'pot'", "more than was ordered"),
+    ],
     "outboxes are relayed": [(_OUTBOX.format(_LONG_AGO), "not relayed")],
     "no message is parked": [(_PARKED, "payment: VoidPayment, Corrupt")],
     "versions are dense": [
@@ -132,6 +145,10 @@ _IN_FLIGHT: Mapping[str, list[str]] = {
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
     ],
     "payments ended as their runs did": ["UPDATE read_model.workflow_runs SET status = 'cancelled'"],
+    "no finished run has a pack job under way": [
+        "UPDATE read_model.workflow_runs SET status = 'cancelled'",
+        _CANCELLING,
+    ],
     "outboxes are relayed": [_OUTBOX.format(_JUST_NOW)],
 }
 

@@ -16,6 +16,7 @@ def test_every_command_has_its_function() -> None:
     tables = {
         "payment": handlers.PAYMENT_HANDLERS,
         "inventory": handlers.INVENTORY_HANDLERS,
+        "warehouse": handlers.WAREHOUSE_HANDLERS,
         "courier": handlers.COURIER_HANDLERS,
     }
 
