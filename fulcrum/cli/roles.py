@@ -67,6 +67,18 @@ def _warehouse(settings: Settings) -> None:
     _until_signal(serve_warehouse, settings)
 
 
+def _courier(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier
+
+    _until_signal(serve_courier, settings)
+
+
+def _courier_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier_simulator
+
+    _until_signal(serve_courier_simulator, settings)
+
+
 def _psp_simulator(settings: Settings) -> None:
     from fulcrum.workers.service import serve_psp_simulator
 
@@ -86,13 +98,19 @@ ROLES: dict[str, Callable[[Settings], None]] = {
     "payment": _payment,
     "inventory": _inventory,
     "warehouse": _warehouse,
+    "courier": _courier,
     "psp-simulator": _psp_simulator,
     "warehouse-simulator": _warehouse_simulator,
+    "courier-simulator": _courier_simulator,
 }
 
 
 #: The setting that says how much a role does at once, for those that have one.
-CONCURRENCY: dict[str, str] = {"payment": "concurrency", "inventory": "inventory_batches"}
+CONCURRENCY: dict[str, str] = {
+    "payment": "concurrency",
+    "inventory": "inventory_batches",
+    "courier": "concurrency",
+}
 
 
 def run_role(role: str, settings: Settings) -> None:

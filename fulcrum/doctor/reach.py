@@ -34,9 +34,11 @@ ROLE_PORTS: Mapping[str, int] = {
     "payment": 8082,
     "inventory": 8083,
     "warehouse": 8084,
+    "courier": 8085,
 }
 PROVIDER = "psp-simulator"
 FLOOR = "warehouse-simulator"
+CARRIER = "courier-simulator"
 SERVERS = ("kafka", "rabbitmq", "postgres", "redis", "registry")
 
 
@@ -59,7 +61,7 @@ class Reached:
 def role_addresses(settings: Settings, api: str | None) -> dict[str, str]:
     """Where the roles are unless somebody says otherwise: on this machine, on their default ports."""
     found = {role: f"http://{settings.http_host}:{settings.port(port)}" for role, port in ROLE_PORTS.items()}
-    outside = {PROVIDER: settings.psp_url, FLOOR: settings.warehouse_url}
+    outside = {PROVIDER: settings.psp_url, FLOOR: settings.warehouse_url, CARRIER: settings.courier_url}
     return {**found, **({"intake": api} if api else {}), **outside}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
 import time
@@ -22,9 +23,10 @@ from fulcrum.localstack.supervisor import Log, RoleProcess, Supervisor
 SIMULATORS = {
     "psp-simulator": ("FULCRUM_PSP_LOG", "FULCRUM_PSP_URL"),
     "warehouse-simulator": ("FULCRUM_WAREHOUSE_LOG", "FULCRUM_WAREHOUSE_URL"),
+    "courier-simulator": ("FULCRUM_COURIER_LOG", "FULCRUM_COURIER_URL"),
 }
 #: Every role.
-ROLES = (*SIMULATORS, "intake", "agents", "projector", "payment", "inventory", "warehouse")
+ROLES = (*SIMULATORS, "intake", "agents", "projector", "payment", "inventory", "warehouse", "courier")
 
 #: What a fresh set of servers lacks. The three touch different servers, so they run side by side.
 STEPS = (("db", "migrate"), ("topics", "create"), ("schema", "register"))
@@ -73,15 +75,23 @@ def prepare(env: Mapping[str, str], say: Say, log: Path, steps: Sequence[Sequenc
 def start_roles(supervisor: Supervisor, effects: Path | None = None) -> dict[str, RoleProcess]:
     """Start every role; the services learn where the simulators are, which keep what happened in ``effects``.
 
-    None: they keep it in memory.
+    None: they keep it in memory. The simulated courier learns where to send its webhooks.
     """
+    # Both must know the secret, and the simulator the port of a role that is not started yet.
+    port = supervisor.free_port()
+    secret = os.environ.get("FULCRUM_WEBHOOK_SECRET") or secrets.token_hex(16)
+    signed = {"FULCRUM_WEBHOOK_SECRET": secret}
+    sent = {**signed, "FULCRUM_COURIER_WEBHOOK_URL": f"http://127.0.0.1:{port}/webhooks/courier"}
     found: dict[str, RoleProcess] = {}
     for role, (log, _) in SIMULATORS.items():
         kept = {log: str(effects / f"{role.removesuffix('-simulator')}-effects.log")} if effects else {}
-        found[role] = supervisor.start(role, env=kept)
+        found[role] = supervisor.start(role, env={**kept, **(sent if role == "courier-simulator" else {})})
     outside = outside_world(found)
     for role in ROLES[len(SIMULATORS) :]:
-        found[role] = supervisor.start(role, env=outside)
+        if role == "courier":
+            found[role] = supervisor.start(role, env={**outside, **signed}, port=port)
+        else:
+            found[role] = supervisor.start(role, env=outside)
     return found
 
 

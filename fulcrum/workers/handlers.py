@@ -8,11 +8,13 @@ from typing import Any
 from fulcrum.saga.messages import (
     COMMANDS,
     AuthorizePayment,
+    CancelDelivery,
     CancelPackJob,
     CapturePayment,
     Command,
     ConfirmStock,
     ConsumeStock,
+    CreateDelivery,
     HandOverParcel,
     HoldStock,
     PackOrder,
@@ -23,9 +25,10 @@ from fulcrum.saga.messages import (
     ReserveStock,
     RestockStock,
     ReversePayment,
+    TrackDelivery,
     VoidPayment,
 )
-from fulcrum.workers import payment, payment_capture, payment_reversal, warehouse
+from fulcrum.workers import courier, payment, payment_capture, payment_reversal, warehouse
 from fulcrum.workers.stockroom import Stockroom
 
 #: (payment, command, learned, now) -> (payment, move)
@@ -53,18 +56,22 @@ WAREHOUSE_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
     CancelPackJob: warehouse.cancel_pack_job,
     HandOverParcel: warehouse.hand_over_parcel,
 }
+#: (shipment, command, learned, now) -> (shipment, move)
+COURIER_HANDLERS: Mapping[type[Command], Callable[..., Any]] = {
+    CreateDelivery: courier.create_delivery,
+    CancelDelivery: courier.cancel_delivery,
+    TrackDelivery: courier.track_delivery,
+}
+
 
 def _missing() -> list[str]:
     tables = {
         "payment": PAYMENT_HANDLERS,
         "inventory": INVENTORY_HANDLERS,
         "warehouse": WAREHOUSE_HANDLERS,
+        "courier": COURIER_HANDLERS,
     }
-    return [
-        command.__name__
-        for command in COMMANDS
-        if command.service in tables and command not in tables[command.service]
-    ]
+    return [command.__name__ for command in COMMANDS if command not in tables[command.service]]
 
 
 if _missing():

@@ -14,10 +14,12 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    CancelDelivery,
     CapturePayment,
     Command,
     ConfirmStock,
     ConsumeStock,
+    CreateDelivery,
     HoldStock,
     Line,
     QueryPayment,
@@ -27,6 +29,7 @@ from fulcrum.saga.messages import (
     ReserveStock,
     RestockStock,
     ReversePayment,
+    TrackDelivery,
     VoidPayment,
 )
 from fulcrum.settings import Settings
@@ -158,6 +161,27 @@ def consume(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> Consume
 def restock(workflow: str, undamaged: bool = True, attempt: int = 1) -> RestockStock:
     """Take back what left, or write it off."""
     return RestockStock(**_step(workflow, "consume_stock", "RestockStock", attempt), undamaged=undamaged)
+
+
+def ship(workflow: str, ship_to: str = "Main Street 1", attempt: int = 1) -> CreateDelivery:
+    """Have a parcel brought there."""
+    return CreateDelivery(
+        **_step(workflow, "create_delivery", "CreateDelivery", attempt),
+        tenant="acme",
+        ship_to=ship_to,
+        lines=(Line("widget", 1),),
+        parcels=1,
+    )
+
+
+def intercept(workflow: str, attempt: int = 1) -> CancelDelivery:
+    """Stop the parcel."""
+    return CancelDelivery(**_step(workflow, "create_delivery", "CancelDelivery", attempt))
+
+
+def track(workflow: str, attempt: int = 1) -> TrackDelivery:
+    """Tell how the parcel ends."""
+    return TrackDelivery(**_step(workflow, "deliver", "TrackDelivery", attempt))
 
 
 def receive(sku: str, quantity: int) -> ReceiveStock:

@@ -17,6 +17,7 @@ def test_every_command_has_its_function() -> None:
         "payment": handlers.PAYMENT_HANDLERS,
         "inventory": handlers.INVENTORY_HANDLERS,
         "warehouse": handlers.WAREHOUSE_HANDLERS,
+        "courier": handlers.COURIER_HANDLERS,
     }
 
     here = {command for command in COMMANDS if command.__name__ not in handlers._ELSEWHERE}

@@ -29,6 +29,7 @@ def test_default_ports_are_those_of_the_roles() -> None:
         "payment": service.PAYMENT_PORT,
         "inventory": service.INVENTORY_PORT,
         "warehouse": service.WAREHOUSE_PORT,
+        "courier": service.COURIER_PORT,
     }
 
 
