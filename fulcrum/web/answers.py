@@ -265,6 +265,7 @@ class Requested(Shape):
     request_id: str | None
     """The event of the timeline by which it was asked; null when nothing was asked."""
     verb: str
+    """What was asked for; the name of a signal."""
     dry_run: bool
     decided: bool
     """False when no decision was seen within 2 s: the request is stored; read on at ``Location``."""
