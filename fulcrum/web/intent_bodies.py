@@ -102,7 +102,10 @@ class IntentBody(Body):
     ] = None
     holds: Annotated[
         tuple[HoldName, ...],
-        Field(description="Why it waits from the start, until each of them is released by a signal."),
+        Field(
+            description="Why it waits from the start, until each of them is released by a signal.",
+            json_schema_extra={"uniqueItems": True},
+        ),
         AfterValidator(_each_once),
     ] = ()
 

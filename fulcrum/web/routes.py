@@ -10,6 +10,7 @@ from fulcrum.web import (
     attention,
     audit_shapes,
     bodies,
+    counts,
     intent_bodies,
     parked_answers,
     parked_bodies,
@@ -17,6 +18,7 @@ from fulcrum.web import (
 from fulcrum.web.attention import list_attention
 from fulcrum.web.audit import list_audit
 from fulcrum.web.cancel import cancel_workflow
+from fulcrum.web.counts import count_workflows
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
@@ -78,6 +80,10 @@ ROUTES: tuple[Operation, ...] = (
     Operation(
         "GET", "/v1/workflows", list_workflows, {200: answers.WorkflowPage},
         ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.WorkflowsQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/counts", count_workflows, {200: counts.WorkflowCounts},
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=counts.CountsQuery,
     ),
     Operation(
         "GET", "/v1/search", search, {200: answers.SearchResult},
