@@ -73,6 +73,9 @@ def record(
         steps=tuple(_view(step, step.name in passed_over) for step in run.steps),
         standing=standing(run) if run.status == Status.TERMINATED else (),
         finished_at=run.finished_at,
+        holds=run.held_by,
+        promised_at=run.intent.promised_at,
+        intercept=run.intercept.reason if run.intercept is not None else None,
     )
 
 

@@ -789,6 +789,8 @@ class DecisionMade:
     ``version`` is dense per workflow, from 1. The record holds the whole view of the run after the
     transition, so that a reader needs no other record. ``ignored`` gives the reason when the event
     changed nothing. ``standing`` names the steps of a terminated run whose effect stands or may stand.
+    ``holds`` are the reasons for which a paused run waits, ``promised_at`` is the intent's. ``intercept``
+    says why the shipment is to be stopped, until somebody has answered whether it is.
     """
 
     stream: ClassVar[str] = "decisions"
@@ -816,6 +818,9 @@ class DecisionMade:
     steps: tuple[StepView, ...]
     standing: tuple[str, ...] = ()
     finished_at: datetime | None = None
+    holds: tuple[str, ...] = ()
+    promised_at: datetime | None = None
+    intercept: str | None = None
 
 
 EVENTS: tuple[type[Event], ...] = (

@@ -87,7 +87,7 @@ from fulcrum.saga.messages import (
     TrackDelivery,
     VoidPayment,
 )
-from fulcrum.saga.run import StepState, Unsent, WorkflowRun
+from fulcrum.saga.run import Intercept, StepState, Unsent, WorkflowRun
 from fulcrum.wire.codec import Message, offline_codec
 from fulcrum.wire.history import committed
 from fulcrum.wire.records import to_record
@@ -260,6 +260,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             ),
             standing=("authorize_payment",),
             finished_at=_LATER,
+            holds=("address", "fraud"),
+            promised_at=_LATER,
+            intercept="cancelled: because",
         ),
         AuthorizePayment(
             **_COMMAND, tenant="acme", amount_minor=1_999, currency="EUR", payment_method="pay_ok"
@@ -321,6 +324,16 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             unsent=(Unsent(version=3, record=b"\x00\xff"),),
             paused_from="compensating",
             undo_from="authorize_payment",
+            holds=("address", "operator"),
+            intercept=Intercept(
+                step="create_delivery",
+                command_id="0dd01a52-6a0e-5c57-9b0e-3f2f9d5f6c88",
+                reason="cancelled: because",
+                requested_at=_NOON,
+                deadline_at=_LATER,
+                late=1,
+                held=True,
+            ),
         ),
     ),
     # Everything that may be absent is.
