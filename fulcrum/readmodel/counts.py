@@ -1,8 +1,8 @@
 """How many workflows of each status are there, and whose? Exact, from one index.
 
 They are counted when somebody asks, and not kept: a count that is kept would have to follow every move of
-every workflow, once, whatever comes twice or late, in each generation. Counting reads one index, and no longer
-than a page of a list may take.
+every workflow, once, whatever comes twice or late, in each generation. Counting reads one index, and takes no
+longer than a page of a list may.
 """
 
 from __future__ import annotations

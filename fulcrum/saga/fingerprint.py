@@ -40,9 +40,7 @@ def said(value: Any) -> Any:
         given = {each.name: (each, getattr(value, each.name)) for each in fields(value)}
         return {name: said(part) for name, (each, part) in given.items() if part != _default(each)}
     if "<" in value.__qualname__:
-        raise TypeError(
-            f"{value.__qualname__} in {value.__module__} cannot be told from another; give it a name"
-        )
+        raise TypeError(f"{value.__module__}.{value.__qualname__} is like any other; give the function a name")
     return f"{value.__module__}.{value.__qualname__}"
 
 
@@ -70,9 +68,7 @@ def changed(definitions: Mapping[str, Definition], published: Mapping[str, Finge
         if name not in definitions:
             found.append(f"{name} is published and gone; restore it, for runs may be under way in it")
         elif what := _difference(of_steps(definitions[name]), rows):
-            found.append(
-                f"{name} is published and differs: {what}; restore it, and add a version for the change"
-            )
+            found.append(f"{name} is published and {what}; restore it, and add a version for the change")
     return found
 
 
@@ -85,12 +81,12 @@ def _difference(now: Fingerprints, then: Fingerprints) -> str | None:
     """The first row in which the two differ; None when they are the same."""
     for name, before in then.items():
         if name not in now:
-            return f"step {name} is gone"
+            return f"has lost step {name}"
         if now[name] != before:
-            return f"step {name} is changed"
+            return f"differs in step {name}"
     if added := [name for name in now if name not in then]:
-        return f"step {added[0]} is new"
-    return None if list(now) == list(then) else "its steps have another order"
+        return f"has a new step {added[0]}"
+    return None if list(now) == list(then) else "has its steps in another order"
 
 
 def _default(column: Field[Any]) -> Any:

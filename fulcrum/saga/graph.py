@@ -19,7 +19,7 @@ class Edge(NamedTuple):
 
 
 def edges(definition: Definition) -> Iterator[Edge]:
-    """Forward, then from each refusal to the last undo before it, then from each undo to the one before it."""
+    """Forward, then from each refusal to the last undo before it, then from undo to undo."""
     steps = definition.steps
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         yield Edge(step.name, step.done.__name__, following.name if following else _COMPLETED)

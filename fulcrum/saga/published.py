@@ -1,7 +1,7 @@
 """Which definitions did a release publish, and what did each row of them say? Only ever added to.
 
-A release adds the lines that ``fulcrum definition check`` prints for a definition that is not here. The fingerprints
-are those of ``saga.fingerprint``.
+A release adds the lines that ``fulcrum definition check`` prints for a definition that is not here. The
+fingerprints are those of ``saga.fingerprint``.
 """
 
 from __future__ import annotations
