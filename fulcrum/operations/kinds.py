@@ -30,9 +30,13 @@ KINDS: Mapping[str, Kind] = {
 }
 
 CANCEL = "cancel"
+MIGRATE = "migrate"
 _WORKFLOW = "workflow."
+MIGRATE_KIND = f"{_WORKFLOW}{MIGRATE}"
 #: Kinds of operations on workflows: each asks the same of every one.
-WORKFLOW_KINDS: tuple[str, ...] = tuple(f"{_WORKFLOW}{verb}" for verb in (*Verb, CANCEL))
+WORKFLOW_KINDS: tuple[str, ...] = tuple(
+    f"{_WORKFLOW}{verb}" for verb in dict.fromkeys((*Verb, CANCEL, MIGRATE))
+)
 
 
 def verb_of(kind: str) -> str | None:

@@ -1,8 +1,9 @@
 """What does a definition say, and is it still what was published? Pure.
 
-A run finishes under the definition that it began with, so a published one never changes: another behaviour is
-another version. A fingerprint is taken over everything that a row says; what it leaves at its default it does
-not say, so that a new kind of column changes no row from before. ``published`` keeps the fingerprints.
+A run finishes under the definition that it began with, so a published one never changes: another behaviour
+is another version. A fingerprint is taken over everything that a row says to a run. What it leaves at its
+default it does not say, so that a new kind of column changes no row from before; what it says only to readers
+may change. ``published`` keeps the fingerprints.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from fulcrum.saga.definitions import Definition, Step
 #: Fingerprints by the name of the step, in the order of the definition.
 Fingerprints = Mapping[str, str]
 _DIGITS = 32
+#: Columns of a row that no run goes by.
+_TO_READERS = frozenset({"milestone"})
 
 
 def said(value: Any) -> Any:
@@ -40,13 +43,14 @@ def said(value: Any) -> Any:
         given = {each.name: (each, getattr(value, each.name)) for each in fields(value)}
         return {name: said(part) for name, (each, part) in given.items() if part != _default(each)}
     if "<" in value.__qualname__:
-        raise TypeError(f"{value.__module__}.{value.__qualname__} is like any other; give the function a name")
+        raise TypeError(f"{value.__module__}.{value.__qualname__} is no name; give the function one")
     return f"{value.__module__}.{value.__qualname__}"
 
 
 def of_step(step: Step) -> str:
     """The fingerprint of one row."""
-    text = json.dumps(said(step), sort_keys=True, separators=(",", ":"))
+    to_runs = {name: part for name, part in said(step).items() if name not in _TO_READERS}
+    text = json.dumps(to_runs, sort_keys=True, separators=(",", ":"))
     return sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
