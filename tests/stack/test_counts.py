@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections import Counter
@@ -70,8 +71,9 @@ async def test_counts_equal_the_fold_also_after_a_swap(
     before = await counted(db)
     assert before.by_tenant == wanted
     assert before.by_status == sum(wanted.values(), Counter())
-    assert rebuild.rebuild(settings, None, lambda _: None, threading.Event()).status == "ready"
-    swap.swap(settings)
+    built = await asyncio.to_thread(rebuild.rebuild, settings, None, lambda _: None, threading.Event())
+    assert built.status == "ready"
+    await asyncio.to_thread(swap.swap, settings)
     after = await counted(db)
     assert (after.by_tenant, after.by_status) == (before.by_tenant, before.by_status)
     assert after.epoch == before.epoch + 1
