@@ -7,11 +7,20 @@ they choose between are in ``moves``, what operators ask for in ``verbs``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
 from fulcrum.saga.decision import Decision, Duplicate, Forget, Outcome, Undeliverable
-from fulcrum.saga.definitions import DEFINITIONS, Step
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.intercept import (
+    intercept,
+    intercepted,
+    not_intercepted,
+    send_intercept,
+    under_way,
+    without_moot_intercept,
+)
 from fulcrum.saga.messages import (
     Answer,
     CancelRequested,
@@ -21,6 +30,7 @@ from fulcrum.saga.messages import (
     IntentCreated,
     OperatorRequested,
     RetentionPassed,
+    SignalReceived,
     TimerFired,
 )
 from fulcrum.saga.moves import (
@@ -38,9 +48,12 @@ from fulcrum.saga.moves import (
     undo_next,
     undone,
 )
-from fulcrum.saga.pause import NOT_WHILE_PAUSED, hold_back, resume, unpaused
+from fulcrum.saga.pause import hold_back, unpaused
+from fulcrum.saga.results import kept
 from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
-from fulcrum.saga.verbs import Verb, operator_requested
+from fulcrum.saga.signals import signal_received
+from fulcrum.saga.step import Step
+from fulcrum.saga.verbs import operator_requested, requested_of_paused
 
 __all__ = ["Decision", "Duplicate", "Forget", "Undeliverable", "decide"]
 
@@ -60,7 +73,10 @@ def decide(run: WorkflowRun | None, event: Event) -> Outcome:
         seen={**run.seen, event.stream: event.sequence},
         updated_at=event.occurred_at,
     )
-    return _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
+    outcome = _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
+    if isinstance(outcome, Decision):
+        return replace(outcome, run=without_moot_intercept(outcome.run))
+    return outcome
 
 
 def _decide(run: WorkflowRun, event: Event) -> Decision | Forget:
@@ -77,17 +93,20 @@ def _decide(run: WorkflowRun, event: Event) -> Decision | Forget:
             return _retention_passed(run, event)
         case OperatorRequested():
             return operator_requested(run, event)
+        case SignalReceived():
+            return signal_received(run, event)
     return Decision(run, run.status, ignored="already_started")
 
 
 def _decide_paused(run: WorkflowRun, event: Event) -> Decision | Forget:
-    if isinstance(event, OperatorRequested):
-        if event.verb == Verb.RESUME:
-            return resume(run, event.occurred_at)
-        if reason := NOT_WHILE_PAUSED.get(event.verb):
-            return Decision(run, run.status, event.step, ignored=reason)
+    if isinstance(event, SignalReceived):
+        return signal_received(run, event)
+    if isinstance(event, OperatorRequested) and (decision := requested_of_paused(run, event)) is not None:
+        return decision
     outcome = _decide(unpaused(run), event)
-    return hold_back(outcome) if isinstance(outcome, Decision) else outcome
+    if isinstance(outcome, Decision):
+        return replace(hold_back(outcome, run.holds), status_before=Status.PAUSED)
+    return outcome
 
 
 def _start(event: Event) -> Decision | Undeliverable | Forget:
@@ -109,7 +128,8 @@ def _start(event: Event) -> Decision | Undeliverable | Forget:
         started_at=event.occurred_at,
         updated_at=event.occurred_at,
     )
-    return request(run, definition.steps[0], event.occurred_at, status_before=None)
+    started = request(run, definition.steps[0], event.occurred_at, status_before=None)
+    return hold_back(started, tuple(sorted({*event.holds}))) if event.holds else started
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -126,10 +146,13 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
     found = _roles(run.definition).get(type(event))
     if found is None:
         return Decision(run, run.status, ignored="not_in_definition")
-    step, role = found
+    asked = run.intercept
+    if asked is not None and event.command_id == asked.command_id:
+        return _intercept_answered(run, event, {role: step for step, role in found})
+    # One type may answer several steps: the command that it answers tells which.
+    step, role = next((each for each in found if _asked(run, *each) == event.command_id), found[0])
     state, now = run.step(step.name), event.occurred_at
-    asked = {"undone": state.undo_command_id, "not_found": state.query_command_id}.get(role, state.command_id)
-    if event.command_id != asked:
+    if event.command_id != _asked(run, step, role):
         return Decision(run, run.status, step.name, ignored="stale_command")
     match role, Status(run.status), StepStatus(state.status):
         case "done", Status.RUNNING, StepStatus.REQUESTED:
@@ -138,8 +161,12 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
             return _step_refused(run, step, event)
         case "not_found", Status.RUNNING, StepStatus.REQUESTED:
             return send_again(run, step, now)
+        case "progress", Status.RUNNING, StepStatus.REQUESTED:
+            return _progress(run, step, event)
         case "undone", _, StepStatus.UNDO_REQUESTED:
             return undone(run, step, now)
+        case "undo_refused", _, StepStatus.UNDO_REQUESTED:
+            return _undo_refused(run, step, event)
         case "undone", Status.TERMINATED, StepStatus.DONE:  # its undo was skipped, and came after all
             return undone(run, step, now)
         case "lapsed", Status.RUNNING, StepStatus.DONE:
@@ -158,18 +185,76 @@ def _answer(run: WorkflowRun, event: Answer) -> Decision:
     return Decision(run, run.status, step.name, ignored=f"{role}_while_{run.status}_{state.status}")
 
 
+def _asked(run: WorkflowRun, step: Step, role: str) -> str | None:
+    """The command of ``step`` that an answer in this ``role`` belongs to."""
+    state = run.step(step.name)
+    match role:
+        case "undone" | "undo_refused":
+            return state.undo_command_id
+        case "not_found":
+            return state.query_command_id
+    return state.command_id
+
+
 def _done(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
     """Only the answer itself makes the hold of a kept step last; whoever skips a keeper confirms nothing."""
-    expires_at = getattr(event, "expires_at", None)
-    run = end_step(run, step, StepStatus.DONE, event.occurred_at, expires_at=expires_at)
+    state = run.step(step.name)
+    expires_at = None if step.renewed else getattr(event, "expires_at", None)
+    own = {"reason": None} if step.progress is not None else {}
+    run = end_step(
+        run,
+        step,
+        StepStatus.DONE,
+        event.occurred_at,
+        expires_at=expires_at,
+        result=kept(step, state, event),
+        **own,
+    )
     if step.keeps is not None:
         run = run.with_step(replace(run.step(step.keeps), expires_at=None))
     return run
 
 
 def _refused(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
-    reason = str(getattr(event, "reason", "refused"))
-    return end_step(run, step, StepStatus.REFUSED, event.occurred_at, reason=reason)
+    """What a refusal yields counts only where it turns the run round: undos may have been made without it."""
+    state, reason = run.step(step.name), str(getattr(event, "reason", "refused"))
+    own = {"result": kept(step, state, event)} if run.status == Status.RUNNING else {}
+    return end_step(run, step, StepStatus.REFUSED, event.occurred_at, reason=reason, **own)
+
+
+def _progress(run: WorkflowRun, step: Step, event: Answer) -> Decision:
+    """The answer takes longer than was thought: its deadline moves, from the time that is told if one is."""
+    state, now = run.step(step.name), event.occurred_at
+    begin = max(getattr(event, "waits_until", now), now)
+    waiting = replace(
+        state,
+        deadline_at=begin + step.wait(0),
+        late=0,
+        reason=str(getattr(event, "reason", "short")),
+        result=kept(step, state, event),
+    )
+    return Decision(run.with_step(waiting), run.status, step.name)
+
+
+def _undo_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
+    """A no is the end of all patience: the effect stays until a person has settled it, or tries again."""
+    reason = f"undo_refused: {getattr(event, 'reason', 'refused')}"
+    return _given_up(run, step, replace(run.step(step.name), late=step.patience, reason=reason))
+
+
+def _given_up(run: WorkflowRun, step: Step, state: StepState) -> Decision:
+    waiting = run.with_step(replace(state, deadline_at=None, held=False))
+    if run.status == Status.COMPENSATING:
+        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
+    return Decision(waiting, run.status, step.name)
+
+
+def _intercept_answered(run: WorkflowRun, event: Answer, found: Mapping[str, Step]) -> Decision:
+    if (step := found.get("undone")) is not None:
+        return intercepted(run, step, event)
+    if (step := found.get("undo_refused")) is not None:
+        return not_intercepted(run, step, event)
+    return Decision(run, run.status, ignored="stale_command")
 
 
 def _step_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
@@ -187,14 +272,14 @@ def _refused_after_all(run: WorkflowRun, step: Step, event: Answer) -> Decision:
 
 
 @cache
-def _roles(definition: str) -> dict[type[Answer], tuple[Step, str]]:
-    """Which step each answer belongs to, and what it says of it: done, refused, undone, lapsed, not found."""
-    return {
-        answer: (step, role)
-        for step in DEFINITIONS[definition].steps
-        for role in ("done", "refused", "undone", "lapsed", "not_found")
-        if (answer := getattr(step, role)) is not None
-    }
+def _roles(definition: str) -> dict[type[Answer], tuple[tuple[Step, str], ...]]:
+    """The steps that each answer may belong to, and what it says of them: done, refused, undone, ..."""
+    roles: dict[type[Answer], tuple[tuple[Step, str], ...]] = {}
+    for step in DEFINITIONS[definition].steps:
+        for role in ("done", "refused", "progress", "undone", "undo_refused", "lapsed", "not_found"):
+            if (answer := getattr(step, role)) is not None:
+                roles[answer] = (*roles.get(answer, ()), (step, role))
+    return roles
 
 
 # --- times and people -----------------------------------------------------------------------------
@@ -206,20 +291,24 @@ def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
     if step is None:
         return Decision(run, run.status, ignored="not_in_definition")
     state, now = run.step(step.name), event.occurred_at
+    asked = run.intercept
+    if asked is not None and event.command_id == asked.command_id:
+        if event.deadline_at != asked.deadline_at:
+            return Decision(run, run.status, step.name, ignored="stale_deadline")
+        return send_intercept(run, replace(asked, late=asked.late + 1), step, now)
     undoing = awaits_undo(state, step) and run.status != Status.TERMINATED
     asking = (run.status, state.status) == (Status.RUNNING, StepStatus.REQUESTED)
     if state.deadline_at != event.deadline_at or not (asking or undoing):
         return Decision(run, run.status, step.name, ignored="stale_deadline")
     late = replace(state, late=state.late + 1)
     run = run.with_step(late)
+    if asking:
+        if step.gives_up(late.late):
+            return compensate(run, step, now, f"{step.name}: no_answer")
+        return ask(run, step, now)
     if late.late < step.patience:
-        return send_undo_again(run, step, now) if undoing else ask(run, step, now)
-    if not undoing:
-        return compensate(run, step, now, f"{step.name}: no_answer")
-    waiting = run.with_step(replace(late, deadline_at=None, reason="undo_not_answered"))
-    if run.status == Status.COMPENSATING:
-        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
-    return Decision(waiting, run.status, step.name)
+        return send_undo_again(run, step, now)
+    return _given_up(run, step, replace(late, reason="undo_not_answered"))
 
 
 def _hold_expired(run: WorkflowRun, event: HoldExpired) -> Decision:
@@ -238,9 +327,14 @@ def _cancel_requested(run: WorkflowRun, event: CancelRequested) -> Decision:
         return Decision(run, run.status, ignored="already_final")
     if run.status != Status.RUNNING:
         return Decision(run, run.status, ignored="already_compensating")
+    if run.intercept is not None:
+        return Decision(run, run.status, run.intercept.step, ignored="already_intercepting")
+    reason, now = f"cancelled: {event.reason}", event.occurred_at
+    if (going := under_way(run)) is not None:
+        return intercept(run, going, now, reason)
     last = max((n for n, step in enumerate(run.steps) if step.status != StepStatus.PENDING), default=0)
     step = DEFINITIONS[run.definition].steps[last]
-    return compensate(run, step, event.occurred_at, f"cancelled: {event.reason}")
+    return compensate(run, step, now, reason)
 
 
 def _retention_passed(run: WorkflowRun, event: RetentionPassed) -> Decision | Forget:

@@ -5,6 +5,7 @@ Nothing here is written by hand: what an event does is found by asking ``decide`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Forget, decide
-from fulcrum.saga.definitions import DEFINITIONS, Definition, Step
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import (
     CancelRequested,
     DeadlinePassed,
@@ -25,6 +26,7 @@ from fulcrum.saga.messages import (
     RetentionPassed,
 )
 from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.saga.step import Definition, Step
 from fulcrum.saga.verbs import Verb
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +42,15 @@ Matrix = Mapping[tuple[Status, StepStatus], Mapping[str, str]]
 
 def events_of(step: Step) -> tuple[Happening, ...]:
     """Every event and request that can concern a run while it is at ``step``."""
-    answers = (step.done, step.refused, step.not_found, step.undone, step.lapsed)
+    answers = (
+        step.done,
+        step.refused,
+        step.progress,
+        step.not_found,
+        step.undone,
+        step.undo_refused,
+        step.lapsed,
+    )
     return (
         *(answer for answer in answers if answer is not None),
         DeadlinePassed,
@@ -101,6 +111,7 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
             undo_command_id=identity.command_id(_WORKFLOW, each.name, "undo", 1),
             query_command_id=identity.command_id(_WORKFLOW, each.name, "query", 1),
             deadline_at=None,
+            result=_result(each),
         )
         if each is step:
             passed = False
@@ -117,6 +128,19 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
         finished_at=_NOW if status.final else None,
         paused_from=(Status.COMPENSATING if undoing else Status.RUNNING) if status is Status.PAUSED else None,
     )
+
+
+def _result(step: Step) -> str | None:
+    """What the step's answer would have yielded."""
+    told = {
+        "lines": [{"sku": "sku-1", "quantity": 1}],
+        "parcels": 1,
+        "pack_job_id": "job",
+        "delivery_id": "delivery",
+        "tracking_number": "T1",
+    }
+    known = {name: told[name] for name in step.yields if name in told}
+    return json.dumps(known) if known else None
 
 
 def _intent(definition: Definition) -> IntentCreated:
@@ -146,6 +170,7 @@ def _event(run: WorkflowRun, happening: Happening, step: Step) -> Event:
     state = run.step(step.name)
     asked: dict[Any, str | None] = {
         step.undone: state.undo_command_id,
+        step.undo_refused: state.undo_command_id,
         step.not_found: state.query_command_id,
     }
     values: dict[str, Any] = {
@@ -168,8 +193,20 @@ def _event(run: WorkflowRun, happening: Happening, step: Step) -> Event:
         "amount_minor": 1,
         "refunded_minor": 1,
         "currency": "EUR",
+        "reauthorized": False,
         "lines": (),
+        "released": (),
         "short": (),
+        "waits_until": _LATER,
+        "pack_job_id": "job",
+        "parcels": 1,
+        "handed_over": False,
+        "delivery_id": "delivery",
+        "tracking_number": "T1",
+        "label_url": "label",
+        "state": "cancelled",
+        "delivered_at": _NOW,
+        "undamaged": True,
     }
     return kind(**{f.name: values[f.name] for f in fields(kind)})
 

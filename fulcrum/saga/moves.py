@@ -9,9 +9,11 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.decision import Decision
-from fulcrum.saga.definitions import DEFINITIONS, Step
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import StepCommand
+from fulcrum.saga.results import filled
 from fulcrum.saga.run import MAY_STAND, Status, StepState, StepStatus, WorkflowRun
+from fulcrum.saga.step import Step
 
 #: The statuses in which what was done is being undone.
 UNDOING = frozenset({Status.COMPENSATING, Status.NEEDS_ATTENTION})
@@ -29,7 +31,7 @@ def find_step(run: WorkflowRun, name: str) -> Step | None:
 def request(run: WorkflowRun, step: Step, now: datetime, status_before: str | None) -> Decision:
     """Send the step's command for the first time."""
     attempt = run.step(step.name).attempt + 1
-    command = _issue(run, step.name, step.do, attempt, now)
+    command = issue(run, step, step.do, attempt, now)
     requested = replace(
         run.step(step.name),
         status=StepStatus.REQUESTED,
@@ -51,9 +53,9 @@ def ask(run: WorkflowRun, step: Step, now: datetime, query_id: str | None = None
     if step.query is None:
         return send_again(run, step, now)
     assert state.command_id is not None
-    query = _issue(
+    query = issue(
         run,
-        step.name,
+        step,
         step.query,
         state.attempt,
         now,
@@ -70,7 +72,7 @@ def send_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
     It is the same to the last field, for a worker takes an id with another body for a forgery.
     """
     state = run.step(step.name)
-    command = _issue(run, step.name, step.do, state.attempt, state.requested_at or now)
+    command = issue(run, step, step.do, state.attempt, state.requested_at or now)
     waiting = replace(state, deadline_at=now + step.wait(state.late), held=False)
     return Decision(run.with_step(waiting), run.status, step.name, (command,))
 
@@ -163,7 +165,7 @@ def undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attemp
     state = run.step(step.name)
     again = (state.status, state.attempt) == (StepStatus.UNDO_REQUESTED, attempt)
     issued_at = state.requested_at if again and state.requested_at else now
-    command = _issue(run, step.name, step.undo, attempt, issued_at)
+    command = issue(run, step, step.undo, attempt, issued_at)
     undoing = replace(
         state,
         status=StepStatus.UNDO_REQUESTED,
@@ -205,17 +207,20 @@ def _finish(run: WorkflowRun, status: Status, now: datetime, step: Step, status_
     return Decision(replace(run, status=status, finished_at=now), status_before, step.name)
 
 
-def _issue(
-    run: WorkflowRun, step: str, command: type[StepCommand], attempt: int, now: datetime, **own: Any
+def issue(
+    run: WorkflowRun, step: Step, command: type[StepCommand], attempt: int, now: datetime, **own: Any
 ) -> StepCommand:
-    """Build ``command``; fields beyond the common and its own ones are the intent's of the same name."""
+    """Build ``command``; a field that is not its ``own`` is filled by the row, or else the intent's."""
     given: dict[str, Any] = {
-        "command_id": identity.command_id(run.workflow_id, step, command.__name__, attempt),
+        "command_id": identity.command_id(run.workflow_id, step.name, command.__name__, attempt),
         "workflow_id": run.workflow_id,
-        "step": step,
+        "step": step.name,
         "attempt": attempt,
         "issued_at": now,
         **own,
     }
-    ordered = {f.name: getattr(run.intent, f.name) for f in fields(command) if f.name not in given}
-    return command(**given, **ordered)
+    for each in fields(command):
+        if each.name not in given:
+            fill = step.fills.get(each.name)
+            given[each.name] = filled(run, fill) if fill is not None else getattr(run.intent, each.name)
+    return command(**given)

@@ -84,7 +84,9 @@ def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
 def a_pause_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
     """The run is called paused, and its commands leave."""
     hold_back = deciding.hold_back
-    patch.setattr(deciding, "hold_back", lambda made: replace(hold_back(made), commands=made.commands))
+    patch.setattr(
+        deciding, "hold_back", lambda made, holds: replace(hold_back(made, holds), commands=made.commands)
+    )
 
 
 def a_skipped_step_is_not_undone(patch: pytest.MonkeyPatch) -> None:
