@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from fulcrum.operations.accounting import ENDED, PENDING
-from fulcrum.operations.kinds import CANCEL, MIGRATE, verb_of
+from fulcrum.operations.kinds import CANCEL, verb_of
 from fulcrum.operations.plan import IN_ANOTHER, MOST, UNKNOWN, Plan, plan_of
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request, WorkflowFilter
@@ -30,7 +30,7 @@ from fulcrum.readmodel.relations import workflow_runs as runs
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.migrate import common
 from fulcrum.saga.run import Status, StepStatus
-from fulcrum.saga.verbs import Verb
+from fulcrum.saga.verbs import MIGRATE, Verb
 from fulcrum.store.database import Transaction
 
 #: The service of an item that is a workflow.

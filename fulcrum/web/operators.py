@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from fulcrum.saga.signals import payload_of
 from fulcrum.saga.verbs import Verb
 from fulcrum.web.asking import ask
 from fulcrum.web.bodies import (
@@ -107,5 +106,6 @@ async def signal_workflow(
     """
     if call.act is not None:
         call.act = replace(call.act, target=path.workflow_id)
-    wish = Wish(verb=SIGNAL, reason=body.reason, signal=path.name, payload=payload_of(body.hold))
+    payload = json.dumps({"hold": body.hold}, separators=(",", ":"))
+    wish = Wish(verb=SIGNAL, reason=body.reason, signal=path.name, payload=payload)
     return await ask(services, call, path.workflow_id, wish, key, actor, dry=body.dry_run)

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field, JsonValue, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from fulcrum.operations.kinds import MIGRATE
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import Status
-from fulcrum.saga.verbs import LONGEST_EXTENSION, Verb
+from fulcrum.saga.verbs import LONGEST_EXTENSION, MIGRATE, Verb
 from fulcrum.web.bodies import Body, Uuid, one_of
 
 _STEP = StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
