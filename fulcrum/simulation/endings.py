@@ -11,14 +11,16 @@ from fulcrum.simulation.journal import Entry
 
 #: Step -> whether the world holds something for it, or, of a step that keeps another one, holds it for good.
 Held = Mapping[str, bool]
-#: They have no effect of their own: what stands is that of the step that they keep.
-_KEEPERS = {
-    step.name for definition in DEFINITIONS.values() for step in definition.steps if step.keeps is not None
-}
-#: Of these somebody says so when what they held lapses; an authorization does it silently.
-_TELLING = {
-    step.name for definition in DEFINITIONS.values() for step in definition.steps if step.lapsed is not None
-}
+
+
+def _keepers(entry: Entry) -> set[str]:
+    """They have no effect of their own: what stands is that of the step that they keep."""
+    return {step.name for step in DEFINITIONS[entry.definition].steps if step.keeps is not None}
+
+
+def _telling(entry: Entry) -> set[str]:
+    """Of these somebody says so when what they held lapses; an authorization does it silently."""
+    return {step.name for step in DEFINITIONS[entry.definition].steps if step.lapsed is not None}
 
 
 def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> list[str]:
@@ -62,7 +64,7 @@ def _completed(last: Entry, entries: Sequence[Entry], held: Held) -> list[str]:
 
 def _cancelled(last: Entry, held: Held) -> list[str]:
     """Nothing stands, but for what an operator said they had undone themselves."""
-    standing = [step for step in last.steps if held[step.name] and step.name not in _KEEPERS]
+    standing = [step for step in last.steps if held[step.name] and step.name not in _keepers(last)]
     for step in standing:
         if (step.status, step.skipped_by) == (StepStatus.UNDONE, None) or step.status != StepStatus.UNDONE:
             raise Violation("nothing held for a cancelled run", f"{step.name} is", last.workflow_id)
@@ -71,13 +73,13 @@ def _cancelled(last: Entry, held: Held) -> list[str]:
 
 def _terminated(last: Entry, held: Held) -> list[str]:
     """The run shows all that it left standing, and nothing of which it was told that it lapsed."""
-    standing = [step for step in last.steps if held[step.name] and step.name not in _KEEPERS]
+    standing = [step for step in last.steps if held[step.name] and step.name not in _keepers(last)]
     for step in standing:
         if step.status not in MAY_STAND and step.skipped_by is None:
             told = f"{step.name} is held and called {step.status}"
             raise Violation("a terminated run shows what stands", told, last.workflow_id)
     for step in last.steps:
-        if step.name in _TELLING and step.status == StepStatus.DONE and not held[step.name]:
+        if step.name in _telling(last) and step.status == StepStatus.DONE and not held[step.name]:
             told = f"{step.name} has lapsed and is called {step.status}"
             raise Violation("a terminated run shows what stands", told, last.workflow_id)
     return ["terminated.left"] * len(standing)
@@ -87,6 +89,8 @@ def _needs_attention(last: Entry, waits: bool) -> list[str]:
     if not last.reason:
         raise Violation("the reason is visible", "needs attention, and does not say why", last.workflow_id)
     passed_over = any(step.status in MAY_STAND - {StepStatus.UNDO_REQUESTED} for step in last.steps)
+    if any((step.reason or "").startswith("undo_refused") for step in last.steps):
+        return ["undo_refused"]
     if not waits and not passed_over:
         raise Violation("liveness", "needs attention, and every command was answered", last.workflow_id)
     return ["passed_over"] if passed_over else []
