@@ -162,4 +162,4 @@ def _or_use(names: Sequence[str]) -> str:
 
 
 def _refuse(kind: str, told: str, at: tuple[str | int, ...], value: object) -> NoReturn:
-    raise PydanticCustomError(kind, "{told}", {"told": told, "at": at, "value": value})  # type: ignore[arg-type]
+    raise PydanticCustomError(kind, "{told}", {"told": told, "at": at, "value": value})

@@ -100,11 +100,10 @@ async def test_terminal_tells_what_cannot_be_moved(api: Api, db: Database) -> No
     tenant, _ = await started(api, db, 2)
     runner = CliRunner(env={"FULCRUM_API": api.address})
     common = ["migrate", "--from", SOURCE, "--to", "fulfillment.v2", "--where", f"tenant={tenant}"]
-    told_why = [*common, "--reason", "new rules", "-o", "json"]
+    told_why = [*common, "--reason", "new rules", "-o", "ndjson"]
     looked = await asyncio.to_thread(runner.invoke, app, [*told_why, "--dry-run"])
     assert looked.exit_code == 0, looked.stderr
-    plan = json.loads(looked.stdout)
-    assert (plan["matched"], plan["total"], plan["excluded"]) == (2, 0, {"past_the_difference": 2})
+    assert '"matched":2,"total":0,"excluded":{"past_the_difference":2}' in looked.stdout
     seen = await api.post(
         "/v1/operations",
         {
