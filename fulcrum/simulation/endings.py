@@ -28,15 +28,16 @@ def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> lis
 
     ``waits``: an undo of the workflow lies parked, so that nobody has answered it.
     """
+    counted = [f"intercepted.{last.status}"] if any(entry.intercept for entry in entries) else []
     match Status(last.status):
         case Status.COMPLETED:
-            return _completed(last, entries, held)
+            return counted + _completed(last, entries, held)
         case Status.CANCELLED:
-            return _cancelled(last, held)
+            return counted + _cancelled(last, held)
         case Status.TERMINATED:
-            return _terminated(last, held)
+            return counted + _terminated(last, held)
         case Status.NEEDS_ATTENTION:
-            return _needs_attention(last, waits)
+            return counted + _needs_attention(last, waits)
         case status:
             raise Violation("liveness", f"still {status} when nothing is left to happen", last.workflow_id)
 
@@ -44,12 +45,15 @@ def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> lis
 def _completed(last: Entry, entries: Sequence[Entry], held: Held) -> list[str]:
     """What a run holds may lapse once it has completed; nothing else may take it away.
 
-    Of a skipped step the operator answers for what stands.
+    Of a skipped step the operator answers for what stands, and of the one that it keeps.
     """
     key, counted = last.workflow_id, []
+    skipped = {step.name for step in last.steps if step.skipped_by is not None}
+    rows = DEFINITIONS[last.definition].steps
+    told = skipped | {row.keeps for row in rows if row.name in skipped}
     completed = next(entry for entry in entries if entry.status == Status.COMPLETED)
     for step in last.steps:
-        if step.skipped_by is not None:
+        if step.name in told:
             counted.append("skipped.completed")
             continue
         if not held[step.name] and step.expires_at is None:
@@ -57,8 +61,8 @@ def _completed(last: Entry, entries: Sequence[Entry], held: Held) -> list[str]:
         if not held[step.name]:
             counted.append("lapsed.later")
         if step.expires_at is not None and step.expires_at <= completed.cause.occurred_at:
-            told = f"{step.name} lapsed at {step.expires_at}"
-            raise Violation("no run completes on a lapsed hold", told, key)
+            lapsed = f"{step.name} lapsed at {step.expires_at}"
+            raise Violation("no run completes on a lapsed hold", lapsed, key)
     return counted
 
 

@@ -24,6 +24,7 @@ class Entry:
     commands: tuple[StepCommand, ...]
     steps: tuple[StepState, ...]
     definition: str
+    intercept: bool
 
     def __str__(self) -> str:
         left = ", ".join(type(command).__name__ for command in self.commands)
@@ -53,6 +54,7 @@ class Journal:
                 decision.commands,
                 run.steps,
                 run.definition,
+                run.intercept is not None,
             )
         )
         return Unsent(version=run.version, record=b"%d" % (len(self._entries) - 1))

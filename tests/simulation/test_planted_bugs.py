@@ -116,7 +116,11 @@ def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
     roles = deciding._roles
 
     def unheard(definition: str) -> Any:
-        return {answer: told for answer, told in roles(definition).items() if told[1] != "lapsed"}
+        told = {
+            answer: [each for each in found if each[1] != "lapsed"]
+            for answer, found in roles(definition).items()
+        }
+        return {answer: found for answer, found in told.items() if found}
 
     patch.setattr(deciding, "_roles", unheard)
 
