@@ -10,7 +10,7 @@ from typing import Any
 
 from fulcrum.readmodel.awaited import Awaited, awaited
 from fulcrum.readmodel.projection import FINAL
-from fulcrum.saga.run import UNDO_REFUSED, Status
+from fulcrum.saga.run import OPERATOR, UNDO_REFUSED, Status
 
 #: A status that no decision gives: the intent is stored, and nothing is decided yet.
 ACCEPTED = "accepted"
@@ -95,19 +95,27 @@ def _accepted(facts: Facts) -> Why:
 def _paused(facts: Facts, waiting: Awaited | None) -> Why:
     entry = _entered(facts)
     actor = entry["cause"].get("actor") if entry and entry["cause"].get("verb") == "pause" else None
-    begin = f"paused by {actor}" if actor else "paused"
+    begin = _held_for(facts.run.get("holds") or (), f"paused by {actor}" if actor else "paused")
+    ends = "resumed" if begin.startswith("paused") else "released"
     if waiting is not None and waiting.state.get("held"):
         begin += f"; {waiting.commands[0]} is held back"
     elif waiting is not None:
         begin += f" while waiting on {waiting.event}"
     return Why(
-        sentence=f"{begin}; nothing leaves until it is resumed",
+        sentence=f"{begin}; nothing leaves until it is {ends}",
         waits_for="a person",
         since=_since_status(facts, entry),
-        next="a person resumes it",
+        next=f"a person {ends[:-1]}s it",
         step=None if waiting is None else waiting.row.name,
         command=None if waiting is None else waiting.commands[0],
     )
+
+
+def _held_for(holds: Sequence[str], paused: str) -> str:
+    """Why it waits: the holds that are released by signals, and the operator's pause."""
+    reasons = [hold for hold in holds if hold != OPERATOR]
+    told = f"held for {', '.join(reasons)}" if reasons else paused
+    return f"{told} and {paused}" if reasons and OPERATOR in holds else told
 
 
 def _finished(facts: Facts, waiting: Awaited | None) -> Why:

@@ -11,7 +11,7 @@ import pytest
 from fulcrum.cli.stories import STORIES, Story
 from fulcrum.cli.telling import Check, compare, line_of
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.web.bodies import IntentBody
+from fulcrum.web.intent_bodies import IntentBody
 
 COMPLETES = STORIES[0]
 TWICE = next(story for story in STORIES if story.posts == 2)

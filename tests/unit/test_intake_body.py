@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.web import problem
-from fulcrum.web.bodies import LARGEST, CancelBody, IntentBody, ReceiptBody, WorkflowPath, WorkflowsQuery
+from fulcrum.web.bodies import LARGEST, CancelBody, ReceiptBody, WorkflowPath, WorkflowsQuery
+from fulcrum.web.intent_bodies import IntentBody
 
 
 def parse(body: object) -> IntentBody:

@@ -30,6 +30,7 @@ from fulcrum.saga.messages import (
     StockReserved,
 )
 from fulcrum.saga.run import Status
+from fulcrum.saga.signals import HOLDS, SIGNALS
 from fulcrum.saga.verbs import Verb
 from fulcrum.web.rehearsal import rehearse, run_of
 from fulcrum.web.stream import request_event
@@ -48,10 +49,15 @@ ANSWERS: dict[str, tuple[type[Event], ...]] = {
     "VoidPayment": (PaymentVoided,),
     "ReleaseStock": (StockReleased,),
 }
-WISHES = [
+WISHES: list[dict[str, Any]] = [
     {"verb": verb, "step": step, "reason": "x", "actor": "ana", "result": None, "seconds": seconds}
     for verb, seconds in [*((verb, None) for verb in Verb), (Verb.EXTEND, 7200), ("cancel", None)]
     for step in STEPS
+]
+WISHES += [
+    {"verb": "signal", "signal": signal, "payload": f'{{"hold":"{hold}"}}', "reason": "x", "actor": "ana"}
+    for signal in SIGNALS
+    for hold in HOLDS
 ]
 
 
@@ -84,6 +90,7 @@ def told(decision: Decision) -> dict[str, Any]:
         "commands": [(type(c).__name__, c.step, c.attempt, c.command_id) for c in decision.commands],
         "steps": [(s.name, s.status, s.attempt, s.held, s.deadline_at, s.skipped_by) for s in run.steps],
         "undo": (run.undo_from, run.reason),
+        "held": run.held_by,
     }
 
 
