@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0023"
-down_revision = "0020"
+down_revision = "0022"
 
 _STATES = "ALTER TABLE inventory.reservations ADD CONSTRAINT reservations_state_check CHECK (state IN ({}))"
 _KINDS = "ALTER TABLE inventory.ledger ADD CONSTRAINT ledger_kind_check CHECK (kind IN ({}))"
