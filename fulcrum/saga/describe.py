@@ -285,9 +285,9 @@ def _remarks(step: Step) -> Iterator[str]:
     """What the table does not say of a step."""
     if step.intercepts and step.undo and step.undone and step.undo_refused:
         yield (
-            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the run "
-            f"goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; what "
-            "is answered first counts."
+            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the "
+            f"run goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; "
+            "what is answered first counts."
         )
     if step.yields:
         yield f"* `{step.name}` keeps for later steps: {', '.join(f'`{name}`' for name in step.yields)}."
