@@ -91,6 +91,8 @@ def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
         return f"ignored: {result.ignored}"
     sent = [f"send {type(command).__name__}" for command in result.commands]
     held = [f"hold {state.name}" for state in result.run.steps if state.held]
+    asked = result.run.intercept
+    held += [f"hold {asked.step}"] if asked is not None and asked.held else []
     moved = [str(result.run.status)] if result.run.status != run.status else []
     stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
     return ", ".join([*moved, *stepped, *sent, *held])
