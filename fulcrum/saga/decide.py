@@ -38,6 +38,7 @@ from fulcrum.saga.moves import (
     ask,
     awaits_undo,
     compensate,
+    due,
     end_step,
     find_step,
     go_on,
@@ -74,7 +75,7 @@ def decide(run: WorkflowRun | None, event: Event) -> Outcome:
         updated_at=event.occurred_at,
     )
     outcome = _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
-    if isinstance(outcome, Decision):
+    if isinstance(outcome, Decision) and outcome.run.intercept is not None:
         return replace(outcome, run=without_moot_intercept(outcome.run))
     return outcome
 
@@ -224,15 +225,9 @@ def _refused(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
 
 def _progress(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     """The answer takes longer than was thought: its deadline moves, from the time that is told if one is."""
-    state, now = run.step(step.name), event.occurred_at
-    begin = max(getattr(event, "waits_until", now), now)
-    waiting = replace(
-        state,
-        deadline_at=begin + step.wait(0),
-        late=0,
-        reason=str(getattr(event, "reason", "short")),
-        result=kept(step, state, event),
-    )
+    state, reason = run.step(step.name), str(getattr(event, "reason", "short"))
+    told = replace(state, late=0, reason=reason, result=kept(step, state, event))
+    waiting = replace(told, deadline_at=due(told, step, event.occurred_at))
     return Decision(run.with_step(waiting), run.status, step.name)
 
 

@@ -91,6 +91,8 @@ def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
         return f"ignored: {result.ignored}"
     sent = [f"send {type(command).__name__}" for command in result.commands]
     held = [f"hold {state.name}" for state in result.run.steps if state.held]
+    asked = result.run.intercept
+    held += [f"hold {asked.step}"] if asked is not None and asked.held else []
     moved = [str(result.run.status)] if result.run.status != run.status else []
     stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
     return ", ".join([*moved, *stepped, *sent, *held])
@@ -285,9 +287,9 @@ def _remarks(step: Step) -> Iterator[str]:
     """What the table does not say of a step."""
     if step.intercepts and step.undo and step.undone and step.undo_refused:
         yield (
-            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the run "
-            f"goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; what "
-            "is answered first counts."
+            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the "
+            f"run goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; "
+            "what is answered first counts."
         )
     if step.yields:
         yield f"* `{step.name}` keeps for later steps: {', '.join(f'`{name}`' for name in step.yields)}."

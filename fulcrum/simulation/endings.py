@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.definitions import DEFINITIONS, Kind
 from fulcrum.saga.run import MAY_STAND, UNDO_REFUSED, Status, StepStatus
 from fulcrum.simulation.invariants import Violation
 from fulcrum.simulation.journal import Entry
@@ -29,6 +29,9 @@ def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> lis
     ``waits``: an undo of the workflow lies parked, so that nobody has answered it.
     """
     counted = [f"intercepted.{last.status}"] if any(entry.intercept for entry in entries) else []
+    for row in DEFINITIONS[last.definition].steps:
+        if row.kind is not Kind.COMPENSATABLE and last.reason == f"{row.name}: no_answer":
+            raise Violation("silence undoes nothing behind the pivot", last.reason, last.workflow_id)
     match Status(last.status):
         case Status.COMPLETED:
             return counted + _completed(last, entries, held)
