@@ -16,7 +16,8 @@ from fulcrum.cli.interrupt import interruptible
 from fulcrum.localstack import ROLES, RoleProcess, Running, Stack, Supervisor, running
 from fulcrum.localstack.running import start_roles, where
 
-_COLOURS = dict(zip(ROLES, cycle(("magenta", "cyan", "green", "yellow", "blue", "bright_red")), strict=False))
+_PALETTE = ("magenta", "cyan", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_green")
+_COLOURS = dict(zip(ROLES, cycle(_PALETTE), strict=False))
 _WIDTH = max(map(len, ROLES))
 
 #: Rich colours only a terminal, and never when NO_COLOR is set.

@@ -101,7 +101,9 @@ _NOT_CARRIED_OUT = f"""
         SELECT message_id, outcome FROM inventory.inbox JOIN done USING (message_id)
         WHERE consumer = 'inventory' UNION ALL
         SELECT message_id, outcome FROM warehouse.inbox JOIN done USING (message_id)
-        WHERE consumer = 'warehouse')
+        WHERE consumer = 'warehouse' UNION ALL
+        SELECT message_id, outcome FROM courier.inbox JOIN done USING (message_id)
+        WHERE consumer = 'courier')
     SELECT workflow_id, CASE WHEN i.message_id IS NULL THEN 'not received' ELSE 'not answered' END,
            concat(step, ' ', message_id)
     FROM done LEFT JOIN received i USING (message_id) WHERE i.message_id IS NULL OR i.outcome IS NULL"""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, func, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.operations.accounting import FAILED, SUCCEEDED
 from fulcrum.operations.moves import SENT, move_item
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.store.database import Database, Row
+from fulcrum.store.relations import ANSWER_LATER, SCHEMA_OF, messaging, uuid_column
 from fulcrum.store.relations import PARKED_MESSAGES as PARKED
-from fulcrum.store.relations import SCHEMA_OF, messaging, uuid_column
 
 PARKED_AGAIN = "parked again"
 TAKEN = "taken"
@@ -82,7 +82,7 @@ async def _taken(db: Database, items: Sequence[Row]) -> set[tuple[str, str]]:
         settled = select(inbox.c.message_id).where(
             inbox.c.consumer == service,
             inbox.c.message_id == bindparam("ids", type_=ARRAY(uuid_column())).any_(),
-            inbox.c.outcome.is_not(None),
+            true() if service in ANSWER_LATER else inbox.c.outcome.is_not(None),
         )
         found |= {(service, row["message_id"]) for row in await db.all(settled, {"ids": ids})}
     return found

@@ -147,16 +147,18 @@ def _handing_over(job: PackJob, said: Learned, now: datetime) -> Progress:
 
 
 def _packed(job: PackJob, said: Task, now: datetime) -> Progress:
-    assert job.pack_key is not None
+    key = job.pack_key
+    assert key is not None
     job = replace(job, state=State.PACKED, goal=None, parcels=said.parcels)
-    event = order_packed(job, job.pack_key, now)
+    event = order_packed(job, key, now)
     return told(job, event), (event,)
 
 
 def _given_up(job: PackJob, now: datetime) -> Progress:
-    assert job.pack_key is not None
+    key = job.pack_key
+    assert key is not None
     job = replace(job, reason=GIVEN_UP)
-    event = pack_refused(job, job.pack_key, GIVEN_UP, now)
+    event = pack_refused(job, key, GIVEN_UP, now)
     return told(_failed(job), event), (event,)
 
 

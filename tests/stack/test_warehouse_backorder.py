@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 import pytest_asyncio
 from deliveries import new_workflow
-from warehousebench import Bench, pack, warehouse_service
+from warehousebench import Bench, cancel, pack, warehouse_service
 
+from fulcrum.commands.accounts import enter_published
+from fulcrum.commands.standing import overdue, settle
 from fulcrum.saga.messages import OrderShort, PackRefused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -44,3 +46,18 @@ async def test_a_new_attempt_waits_anew(bench: Bench) -> None:
     *_, packed = await bench.done(again)
     assert packed.command_id == again.command_id
     assert (await bench.row(workflow))["waits_until"] is None
+
+
+async def test_an_order_that_waits_is_missed_by_nobody(bench: Bench) -> None:
+    """Its command is taken, so it stands in no account of commands, however long its answer takes."""
+    workflow = new_workflow()
+    order, other = pack(workflow, ("slow-tea", 1)), cancel(new_workflow())
+    for each in (order, other):
+        kind = type(each).__name__
+        await enter_published(bench.db, each.command_id, "warehouse", kind, each.workflow_id)
+    await bench.handle(order)
+    assert await bench.open_commands(workflow) == ["PackOrder"]
+    assert await settle(bench.db) == 1
+    (left,) = await overdue(bench.db, "warehouse", 0)
+    assert left["command_id"] == other.command_id
+    await bench.answered(order)
