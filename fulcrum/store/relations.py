@@ -33,7 +33,7 @@ SCHEMA_OF: Mapping[str, str] = {
 }
 #: Services that may answer a command long after they took it. Once it is in their inbox, the queue has done
 #: its part, and their own relations say what is open.
-ANSWER_LATER = frozenset({"warehouse"})
+ANSWER_LATER = frozenset({"warehouse", "courier"})
 #: The schemas that own an outbox, a lease and an inbox.
 SERVICE_SCHEMAS: tuple[str, ...] = ("intake", *SCHEMA_OF.values())
 
