@@ -142,7 +142,6 @@ QUERIES: Mapping[str, str] = {
         FROM payments.payments p JOIN intake.intents i USING (workflow_id)
         WHERE p.authorize_key IS NOT NULL
           AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)""",
-<<<<<<< HEAD
     "what was captured is the price of what left": f"""
         WITH {_ENDED} SELECT workflow_id, concat(cause, ': ', detail)
         FROM ({CAPTURED}) found (workflow_id, cause, detail)""",
@@ -159,27 +158,6 @@ QUERIES: Mapping[str, str] = {
         SERVICE_SCHEMAS,
         "SELECT event_id::text, format('outbox of {0}: %s', error) FROM {0}.outbox_parked",
     ),
-=======
-    "outboxes are empty": """
-        SELECT 'intake', count(*)::text FROM intake.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'payments', count(*)::text FROM payments.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'inventory', count(*)::text FROM inventory.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'warehouse', count(*)::text FROM warehouse.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'courier', count(*)::text FROM courier.outbox HAVING count(*) > 0""",
-    "every command received was answered": """
-        SELECT message_id, 'payments' FROM payments.inbox WHERE outcome IS NULL UNION ALL
-        SELECT message_id, 'inventory' FROM inventory.inbox WHERE outcome IS NULL UNION ALL
-        SELECT message_id, 'warehouse' FROM warehouse.inbox WHERE outcome IS NULL UNION ALL
-        SELECT message_id, 'courier' FROM courier.inbox WHERE outcome IS NULL""",
-    "nothing is parked": """
-        SELECT id::text, format('%s of %s: %s', type, service, error)
-        FROM ops.parked_messages WHERE status IN ('parked', 'replaying') UNION ALL
-        SELECT event_id::text, format('outbox of intake: %s', error) FROM intake.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of payments: %s', error) FROM payments.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of inventory: %s', error) FROM inventory.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of warehouse: %s', error) FROM warehouse.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of courier: %s', error) FROM courier.outbox_parked""",
->>>>>>> v2-courier
 }
 
 

@@ -102,19 +102,7 @@ _NOT_CARRIED_OUT = f"""
     WITH {_SETTLED}, done AS (
         SELECT workflow_id, s->>'name' AS step, (s->>'command_id')::uuid AS message_id
         FROM settled, json_array_elements(steps) s WHERE s->>'status' = 'done'),
-<<<<<<< HEAD
     received AS ({_RECEIVED})
-=======
-    received AS (
-        SELECT message_id, outcome FROM payments.inbox JOIN done USING (message_id)
-        WHERE consumer = 'payment' UNION ALL
-        SELECT message_id, outcome FROM inventory.inbox JOIN done USING (message_id)
-        WHERE consumer = 'inventory' UNION ALL
-        SELECT message_id, outcome FROM warehouse.inbox JOIN done USING (message_id)
-        WHERE consumer = 'warehouse' UNION ALL
-        SELECT message_id, outcome FROM courier.inbox JOIN done USING (message_id)
-        WHERE consumer = 'courier')
->>>>>>> v2-courier
     SELECT workflow_id, CASE WHEN i.message_id IS NULL THEN 'not received' ELSE 'not answered' END,
            concat(step, ' ', message_id)
     FROM done LEFT JOIN received i USING (message_id) WHERE i.message_id IS NULL OR i.outcome IS NULL"""
