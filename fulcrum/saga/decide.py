@@ -38,6 +38,7 @@ from fulcrum.saga.moves import (
     ask,
     awaits_undo,
     compensate,
+    due,
     end_step,
     find_step,
     go_on,
@@ -50,7 +51,7 @@ from fulcrum.saga.moves import (
 )
 from fulcrum.saga.pause import hold_back, unpaused
 from fulcrum.saga.results import kept
-from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
+from fulcrum.saga.run import UNDO_REFUSED, Status, StepState, StepStatus, WorkflowRun
 from fulcrum.saga.signals import signal_received
 from fulcrum.saga.step import Step
 from fulcrum.saga.verbs import operator_requested, requested_of_paused
@@ -74,7 +75,7 @@ def decide(run: WorkflowRun | None, event: Event) -> Outcome:
         updated_at=event.occurred_at,
     )
     outcome = _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
-    if isinstance(outcome, Decision):
+    if isinstance(outcome, Decision) and outcome.run.intercept is not None:
         return replace(outcome, run=without_moot_intercept(outcome.run))
     return outcome
 
@@ -224,21 +225,15 @@ def _refused(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
 
 def _progress(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     """The answer takes longer than was thought: its deadline moves, from the time that is told if one is."""
-    state, now = run.step(step.name), event.occurred_at
-    begin = max(getattr(event, "waits_until", now), now)
-    waiting = replace(
-        state,
-        deadline_at=begin + step.wait(0),
-        late=0,
-        reason=str(getattr(event, "reason", "short")),
-        result=kept(step, state, event),
-    )
+    state, reason = run.step(step.name), str(getattr(event, "reason", "short"))
+    told = replace(state, late=0, reason=reason, result=kept(step, state, event))
+    waiting = replace(told, deadline_at=due(told, step, event.occurred_at))
     return Decision(run.with_step(waiting), run.status, step.name)
 
 
 def _undo_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
     """A no is the end of all patience: the effect stays until a person has settled it, or tries again."""
-    reason = f"undo_refused: {getattr(event, 'reason', 'refused')}"
+    reason = f"{UNDO_REFUSED}: {getattr(event, 'reason', 'refused')}"
     return _given_up(run, step, replace(run.step(step.name), late=step.patience, reason=reason))
 
 

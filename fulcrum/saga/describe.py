@@ -91,6 +91,8 @@ def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
         return f"ignored: {result.ignored}"
     sent = [f"send {type(command).__name__}" for command in result.commands]
     held = [f"hold {state.name}" for state in result.run.steps if state.held]
+    asked = result.run.intercept
+    held += [f"hold {asked.step}"] if asked is not None and asked.held else []
     moved = [str(result.run.status)] if result.run.status != run.status else []
     stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
     return ", ".join([*moved, *stepped, *sent, *held])
@@ -240,13 +242,15 @@ def _statuses() -> Iterator[str]:
     yield "    [*] --> running: IntentCreated"
     yield "    running --> completed: the last step is done"
     yield "    running --> compensating: a step is refused, late for good, lapsed, or a person cancels"
+    yield "    running --> running: a person cancels what may be on its way, and it cannot be stopped"
     yield "    running --> cancelled: the same, and nothing is to undo"
     yield "    compensating --> needs_attention: an operator had less undone than may stand"
     yield "    compensating --> cancelled: everything is undone"
-    yield "    compensating --> needs_attention: an undo is not answered"
+    yield "    compensating --> needs_attention: an undo is refused, or not answered"
     yield "    needs_attention --> compensating: the late answer, or an operator retries or undoes more"
-    yield "    running --> paused: an operator pauses it, also while it is undoing or needs attention"
-    yield "    paused --> running: an operator resumes it, to what it would be by then"
+    yield "    [*] --> paused: IntentCreated with holds"
+    yield "    running --> paused: a signal or an operator holds it, also while it undoes or needs attention"
+    yield "    paused --> running: its last hold is released, to what it would be by then"
     yield "    running --> terminated: an operator gives it up, also from any other status that is not final"
     yield "    completed --> [*]: retention passed"
     yield "    cancelled --> [*]: retention passed"
@@ -256,19 +260,41 @@ def _statuses() -> Iterator[str]:
 
 
 def _steps(definition: Definition) -> Iterator[str]:
-    yield "| step | kind | command | done | refused | undo | undone | query | deadline | patience |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    names = ("command", "done", "refused", "progress", "undo", "undone", "undo refused", "query")
+    yield "| step | kind | " + " | ".join(names) + " | deadline | patience |"
+    yield "|---|---|" + "---|" * len(names) + "---|---|"
     for step in definition.steps:
-        named = [step.do, step.done, step.refused, step.undo, step.undone, step.query]
+        named = [
+            step.do,
+            step.done,
+            step.refused,
+            step.progress,
+            step.undo,
+            step.undone,
+            step.undo_refused,
+            step.query,
+        ]
         cells = [name.__name__ if name is not None else "" for name in named]
-        yield (
-            "| "
-            + " | ".join(
-                [step.name, step.kind, *cells, _seconds(step.deadline), f"{step.patience} deadlines"]
-            )
-            + " |"
-        )
+        patience = f"{step.patience} deadlines" if step.gives_up(step.patience) else "for ever"
+        yield "| " + " | ".join([step.name, step.kind, *cells, _seconds(step.deadline), patience]) + " |"
     yield ""
+    remarks = [remark for step in definition.steps for remark in _remarks(step)]
+    yield from remarks
+    yield from [""] * bool(remarks)
+
+
+def _remarks(step: Step) -> Iterator[str]:
+    """What the table does not say of a step."""
+    if step.intercepts and step.undo and step.undone and step.undo_refused:
+        yield (
+            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the "
+            f"run goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; "
+            "what is answered first counts."
+        )
+    if step.yields:
+        yield f"* `{step.name}` keeps for later steps: {', '.join(f'`{name}`' for name in step.yields)}."
+    for field, fill in step.fills.items():
+        yield f"* `{field}` of `{step.name}` is made of `{fill.field}` of `{fill.step}`."
 
 
 def _seconds(time: timedelta) -> str:

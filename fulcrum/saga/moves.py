@@ -11,7 +11,7 @@ from fulcrum.saga import identity
 from fulcrum.saga.decision import Decision
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import StepCommand
-from fulcrum.saga.results import filled
+from fulcrum.saga.results import filled, result_of
 from fulcrum.saga.run import MAY_STAND, Status, StepState, StepStatus, WorkflowRun
 from fulcrum.saga.step import Step
 
@@ -62,7 +62,7 @@ def ask(run: WorkflowRun, step: Step, now: datetime, query_id: str | None = None
         command_id=query_id or identity.query_id(state.command_id, state.late),
         asked_command_id=state.command_id,
     )
-    asked = replace(state, query_command_id=query.command_id, deadline_at=now + step.wait(state.late))
+    asked = replace(state, query_command_id=query.command_id, deadline_at=due(state, step, now))
     return Decision(run.with_step(asked), run.status, step.name, (query,))
 
 
@@ -73,8 +73,15 @@ def send_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
     """
     state = run.step(step.name)
     command = issue(run, step, step.do, state.attempt, state.requested_at or now)
-    waiting = replace(state, deadline_at=now + step.wait(state.late), held=False)
+    waiting = replace(state, deadline_at=due(state, step, now), held=False)
     return Decision(run.with_step(waiting), run.status, step.name, (command,))
+
+
+def due(state: StepState, step: Step, now: datetime) -> datetime:
+    """When the next answer of a step counts as late: what the step has said of its wait is not cut short."""
+    until = result_of(state).get("waits_until") if step.progress is not None else None
+    begin = now if until is None else max(now, datetime.fromisoformat(until))
+    return begin + step.wait(state.late)
 
 
 def end_step(run: WorkflowRun, step: Step, status: StepStatus, now: datetime, **own: Any) -> WorkflowRun:

@@ -14,7 +14,7 @@ from fulcrum.saga.decision import Decision
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.intercept import send_intercept
 from fulcrum.saga.messages import StepCommand
-from fulcrum.saga.moves import awaits_undo, send_again, send_undo_again
+from fulcrum.saga.moves import awaits_undo, due, send_again, send_undo_again
 from fulcrum.saga.run import Intercept, Status, StepStatus, WorkflowRun
 
 
@@ -83,7 +83,8 @@ def _go_on(run: WorkflowRun, now: datetime) -> Decision:
             run = sent.run
             commands += sent.commands
         elif asking or undoing:
-            run = run.with_step(replace(state, deadline_at=now + step.wait(state.late)))
+            until = due(state, step, now) if asking else now + step.wait(state.late)
+            run = run.with_step(replace(state, deadline_at=until))
         asked = run.intercept
         if asked is not None and asked.step == step.name:
             sent = send_intercept(run, asked, step, now)

@@ -44,6 +44,9 @@ class StepStatus(StrEnum):
 #: The hold of an operator who pauses a run.
 OPERATOR = "operator"
 
+#: How the reason of a step begins whose undo was refused; what the service said follows.
+UNDO_REFUSED = "undo_refused"
+
 #: A step that is at one of these has an effect, or may have one.
 MAY_STAND = frozenset({StepStatus.REQUESTED, StepStatus.DONE, StepStatus.UNDO_REQUESTED, StepStatus.SKIPPED})
 

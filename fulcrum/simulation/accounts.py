@@ -12,10 +12,13 @@ from fulcrum.simulation.inventory import HOLDING, Reservation
 from fulcrum.simulation.journal import Entry
 from fulcrum.simulation.warehouse import PackJob
 
+#: Where a parcel may be while its goods are not in the warehouse, whole.
+_AWAY = ("in_transit", "delivered", "returning", "returned_damaged", "lost")
+
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What the world has of a workflow: money in the currency's minor unit, its reservation and pack job.
+    """What the world has of a workflow: money in the currency's minor unit, reservation, pack job, parcel.
 
     ``holds`` counts the authorizations that stand, ``taken_minor`` is what was captured in all, and
     ``kept_minor`` what of it was not given back.
@@ -26,6 +29,7 @@ class Accounts:
     kept_minor: int
     reservation: Reservation | None
     job: PackJob | None
+    parcel: str | None
 
 
 def check(last: Entry, intent: IntentCreated, known: Accounts) -> None:
@@ -41,7 +45,9 @@ def check(last: Entry, intent: IntentCreated, known: Accounts) -> None:
             due = captured(intent.amount_minor, intent.lines, intent.terms, job.lines)
             if due != known.taken_minor:
                 raise Violation("captured is what was packed", f"{known.taken_minor}, due is {due}", key)
-    if last.status != Status.COMPLETED:
+    if reservation is not None and reservation.state == "back" and known.parcel in _AWAY:
+        raise Violation("only goods that are back are available", f"the parcel is {known.parcel}", key)
+    if last.status != Status.COMPLETED or "capture_payment" not in {step.name for step in last.steps}:
         return
     if known.holds:
         raise Violation("an authorization ends with its run", f"{known.holds} stand", key)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.saga.run import MAY_STAND, Status, StepStatus
+from fulcrum.saga.definitions import DEFINITIONS, Kind
+from fulcrum.saga.run import MAY_STAND, UNDO_REFUSED, Status, StepStatus
 from fulcrum.simulation.invariants import Violation
 from fulcrum.simulation.journal import Entry
 
@@ -29,6 +29,9 @@ def check(last: Entry, entries: Sequence[Entry], held: Held, waits: bool) -> lis
     ``waits``: an undo of the workflow lies parked, so that nobody has answered it.
     """
     counted = [f"intercepted.{last.status}"] if any(entry.intercept for entry in entries) else []
+    for row in DEFINITIONS[last.definition].steps:
+        if row.kind is not Kind.COMPENSATABLE and last.reason == f"{row.name}: no_answer":
+            raise Violation("silence undoes nothing behind the pivot", last.reason, last.workflow_id)
     match Status(last.status):
         case Status.COMPLETED:
             return counted + _completed(last, entries, held)
@@ -93,7 +96,7 @@ def _needs_attention(last: Entry, waits: bool) -> list[str]:
     if not last.reason:
         raise Violation("the reason is visible", "needs attention, and does not say why", last.workflow_id)
     passed_over = any(step.status in MAY_STAND - {StepStatus.UNDO_REQUESTED} for step in last.steps)
-    if any((step.reason or "").startswith("undo_refused") for step in last.steps):
+    if any((step.reason or "").startswith(UNDO_REFUSED) for step in last.steps):
         return ["undo_refused"]
     if not waits and not passed_over:
         raise Violation("liveness", "needs attention, and every command was answered", last.workflow_id)

@@ -100,6 +100,7 @@ class World:
             self.provider.kept[key],
             self.inventory.reservations.get(key),
             self.warehouse.jobs.get(key),
+            shipment.state if (shipment := self.courier.shipments.get(key)) is not None else None,
         )
         accounts.check(last, self.intake.accepted[key], known)
 

@@ -137,6 +137,18 @@ def test_a_wait_for_goods_moves_the_deadline_behind_its_end() -> None:
     assert isinstance(run.asked, CapturePayment)
 
 
+@pytest.mark.parametrize("verb", ["resume", "retry"])
+def test_a_wait_for_goods_is_not_cut_short(verb: str) -> None:
+    """Neither by a pause, nor by an operator who asks meanwhile."""
+    run = Fulfilment().through(StockReserved)
+    until = run.now + timedelta(hours=5)
+    run.answer(OrderShort, waits_until=until)
+    if verb == "resume":
+        run.ask("pause")
+    run.ask(verb)
+    assert run.step("pack_order").deadline_at == until + timedelta(minutes=30)
+
+
 def test_an_exception_on_the_way_gives_the_parcel_more_time() -> None:
     """It may still arrive, and nothing is sent."""
     run = Fulfilment().through(StockConsumed)
