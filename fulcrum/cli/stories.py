@@ -13,7 +13,7 @@ class Story:
 
     ``steps`` maps each step to its last status; ``effects`` is what the payment provider must have done, with
     the cents that it took or gave back. ``stocked`` says whether the SKU is received before; ``held`` is how
-    much of it is reserved at the end, and ``left`` how much is consumed. ``token`` begins the SKU, and tells
+    much of it is reserved at the end, and ``left`` how much is consumed. ``sku_prefix`` begins the SKU, and tells
     the simulated warehouse what to do; ``ship_to`` tells the courier.
     """
 
@@ -28,12 +28,12 @@ class Story:
     held: int = 0
     left: int = 0
     posts: int = 1
-    token: str = ""
+    sku_prefix: str = ""
     ship_to: str = "address-1"
 
     def body(self, sku: str) -> dict[str, Any]:
         """The intent: two units of ``sku``, at 20.00 each where the price of one matters."""
-        priced = {"unit_price_minor": 2000, "on_short": "cancel_line"} if self.token else {}
+        priced = {"unit_price_minor": 2000, "on_short": "cancel_line"} if self.sku_prefix else {}
         return {
             "tenant": "demo",
             "customer_ref": f"customer-{self.name}",
@@ -125,7 +125,7 @@ STORIES: tuple[Story, ...] = (
         ("authorize", "capture 2990"),
         definition="fulfillment.v2",
         left=1,
-        token="short1-",
+        sku_prefix="short1-",
     ),
     Story(
         "lost",

@@ -65,7 +65,7 @@ def tell(found: Running, console: Console) -> list[Check]:
     """Drive every story to its end on what runs; the checks compare it with what must come."""
     client = Client(found.api)
     run = uuid4().hex[:6]
-    tellings = [Telling(story, f"{story.token}{story.name}-{run}") for story in STORIES]
+    tellings = [Telling(story, f"{story.sku_prefix}{story.name}-{run}") for story in STORIES]
     _receive(client, [t for t in tellings if t.story.stocked], run)
     console.print()
     for telling in tellings:
