@@ -13,8 +13,8 @@ class Story:
 
     ``steps`` maps each step to its last status; ``effects`` is what the payment provider must have done, with
     the cents that it took or gave back. ``stocked`` says whether the SKU is received before; ``held`` is how
-    much of it is reserved at the end, and ``left`` how much is consumed. ``sku_prefix`` begins the SKU, and tells
-    the simulated warehouse what to do; ``ship_to`` tells the courier.
+    much of it is reserved at the end, and ``left`` how much is consumed. ``sku_prefix`` begins the SKU, and
+    tells the simulated warehouse what to do; ``ship_to`` tells the courier.
     """
 
     name: str

@@ -37,6 +37,9 @@ _ROLES_AND_SERVERS = (
     Deed("redis", Way.KILL, seconds=0.5),
     Deed("registry", Way.KILL),
     Deed("payment", Way.PAUSE, seconds=1.5),
+    Deed("warehouse", Way.POINT, point="floor.asked", nth=2),
+    Deed("courier", Way.POINT, point="courier.asked", nth=2),
+    Deed("courier-simulator", Way.KILL),
     Deed("agents", Way.TERM),
 )
 _TWO_WORKERS = (
