@@ -170,6 +170,8 @@ _TOKENS = [
     *["pay_expires", "pay_expires_for_good", "pay_refund_late"],
 ]
 # A capture that is asked for after a void came.
+_REVERSED = [(0, False), *[(1, False)] * 8, *[(0, False)] * 4]
+_REVERSED_ANEW = [*[(0, False)] * 3, *[(1, False)] * 8, *[(0, False)] * 4]
 _OVERTAKEN = [(0, False), *[(1, False)] * 3, *[(0, False)] * 3]
 _steps = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from([False, False, False, True])), min_size=8, max_size=40
@@ -184,6 +186,8 @@ _steps = st.lists(
     steps=_steps,
 )
 @example(token="pay_ok", before=[HOLD], cast=[capture(1, 3000), void(1)], steps=_OVERTAKEN)
+@example(token="pay_ok", before=[HOLD], cast=[capture(1, 3000), reverse(1)], steps=_REVERSED)
+@example(token="pay_expires", before=[HOLD], cast=[capture(1, 3000), reverse(1)], steps=_REVERSED_ANEW)
 @example(token="pay_ok", before=_TAKEN, cast=[refund(1, 1000), refund(2, 2000), refund(4, 1)], steps=[])
 def test_no_order_and_no_crash_makes_money(
     token: str, before: list[StepCommands], cast: list[StepCommands], steps: list[tuple[int, bool]]
