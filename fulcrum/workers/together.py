@@ -27,22 +27,25 @@ class Together(Generic[_Item, _Result]):
         self._most = most
         self._at_once = at_once
         self._waiting: list[tuple[_Item, asyncio.Future[_Result]]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None] | None] = set()
 
     async def __call__(self, item: _Item) -> _Result:
         """The result for ``item``."""
         future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if len(self._running) < self._at_once:
-            task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._work()))
         return await future
 
     async def _work(self) -> None:
-        while self._waiting:
-            taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            await self._settle(taken)
+        try:
+            while self._waiting:
+                taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+                await self._settle(taken)
+        finally:
+            # At once, and not by a callback of the task: whoever got a result just now may come again before
+            # that, and would wait for a run that is over.
+            self._running.discard(asyncio.current_task())
 
     async def _settle(self, taken: Sequence[tuple[_Item, asyncio.Future[_Result]]]) -> None:
         try:

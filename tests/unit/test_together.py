@@ -129,3 +129,23 @@ async def test_a_turn_that_ended_is_forgotten(fails: bool) -> None:
 
     assert not turns._locks
     assert not turns._here
+
+
+async def test_whoever_comes_again_at_once_is_not_forgotten() -> None:
+    """All runs end in one turn of the loop, and each caller has its next item ready as it gets its result."""
+    gate = asyncio.Event()
+
+    async def run(items: Sequence[int]) -> list[int]:
+        await gate.wait()
+        return list(items)
+
+    together: Together[int, int] = Together(run, 1, 2)
+
+    async def twice(item: int) -> int:
+        return await together(item) + await together(item)
+
+    callers = [asyncio.create_task(twice(item)) for item in (1, 2)]
+    await asyncio.sleep(0)
+    gate.set()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*callers) == [2, 4]
