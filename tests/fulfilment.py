@@ -65,7 +65,7 @@ class Fulfilment:
     def through(self, last: type[Event]) -> Fulfilment:
         """Answer well up to ``last``."""
         for kind in FORWARD:
-            own = {"lines": ORDERED} if kind is OrderPacked else {}
+            own: dict[str, Any] = {"lines": ORDERED} if kind is OrderPacked else {}
             self.answer(kind, **own)
             if kind is last:
                 return self

@@ -1,6 +1,8 @@
 """What does a definition do? Its steps, its way through the states and every late event, as Markdown.
 
 Nothing here is written by hand: what an event does is found by asking ``decide``.
+
+Long, because what is found is also told here, table by table.
 """
 
 from __future__ import annotations

@@ -185,6 +185,14 @@ def undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attemp
     return Decision(run.with_step(undoing), status_before, step.name, (command,))
 
 
+def give_up(run: WorkflowRun, step: Step, state: StepState) -> Decision:
+    """Wait for the step's undo no more: only its late answer or a person moves the run."""
+    waiting = run.with_step(replace(state, deadline_at=None, held=False))
+    if run.status == Status.COMPENSATING:
+        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
+    return Decision(waiting, run.status, step.name)
+
+
 def send_undo_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
     """The same undo under the same id."""
     return undo(run, step, now, run.status, run.step(step.name).attempt)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fulcrum.saga import answers, definitions, moves, pause, verbs
 from fulcrum.saga import decide as deciding
-from fulcrum.saga import definitions, moves, verbs
 from fulcrum.saga.decide import Duplicate, decide
 from fulcrum.saga.run import MAY_STAND, StepStatus
 from fulcrum.saga.sent import Sent
@@ -84,7 +84,7 @@ def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
 
 def a_pause_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
     """The run is called paused, and its commands leave."""
-    hold_back = deciding.hold_back
+    hold_back = pause.hold_back
     patch.setattr(
         deciding, "hold_back", lambda made, holds: replace(hold_back(made, holds), commands=made.commands)
     )
@@ -114,7 +114,7 @@ def a_terminated_run_forgets_what_it_asked_for(patch: pytest.MonkeyPatch) -> Non
 
 def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Only the clock says that a hold has lapsed, and it says so only to a run that goes forward."""
-    roles = deciding._roles
+    roles = answers._roles
 
     def unheard(definition: str) -> Any:
         told = {
@@ -123,7 +123,7 @@ def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
         }
         return {answer: steps for answer, steps in told.items() if steps}
 
-    patch.setattr(deciding, "_roles", unheard)
+    patch.setattr(answers, "_roles", unheard)
 
 
 def what_is_short_is_paid(patch: pytest.MonkeyPatch) -> None:
@@ -139,14 +139,14 @@ def silence_behind_the_pivot_undoes(patch: pytest.MonkeyPatch) -> None:
 def a_refused_undo_counts_as_done(patch: pytest.MonkeyPatch) -> None:
     """The money that the provider keeps is taken for given back."""
     patch.setattr(
-        deciding, "_undo_refused", lambda run, step, event: deciding.undone(run, step, event.occurred_at)
+        answers, "_undo_refused", lambda run, step, event: moves.undone(run, step, event.occurred_at)
     )
 
 
 def lost_goods_are_sold_again(patch: pytest.MonkeyPatch) -> None:
     """Whatever does not arrive is taken for back on its shelf."""
     rows = definitions.DEFINITIONS["fulfillment.v2"]
-    patch.setattr(deciding, "_roles", deciding._roles.__wrapped__)
+    patch.setattr(answers, "_roles", answers._roles.__wrapped__)
     sold = Fill("deliver", "undamaged", of=lambda _: True, needed=False)
     steps = [
         replace(row, fills={**row.fills, "undamaged": sold}) if row.name == "consume_stock" else row

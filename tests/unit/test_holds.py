@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from fulfilment import Fulfilment
@@ -159,7 +160,9 @@ def test_what_a_signal_may_say(name: str, hold: str) -> None:
 def test_a_signal_has_a_result_in_every_status(status: Status, name: str) -> None:
     """A final status stays, any other may be held, and nothing leaves but what a release lets go."""
     run = Fulfilment().through(StockConsumed).run
-    paused = {"paused_from": Status.RUNNING, "holds": ("address",)} if status is Status.PAUSED else {}
+    paused: dict[str, Any] = (
+        {"paused_from": Status.RUNNING, "holds": ("address",)} if status is Status.PAUSED else {}
+    )
     event = SignalReceived(
         event_id="e",
         workflow_id=run.workflow_id,

@@ -12,14 +12,15 @@ Long, because it is one table: every status of the run by every status of the st
 from __future__ import annotations
 
 import json
+from functools import cache
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.describe import Matrix, events_of, matrix, name_of, outcome
 from fulcrum.saga.describe import _run as run_at
-from fulcrum.saga.describe import events_of, matrix, name_of, outcome
 from fulcrum.saga.messages import EVENTS, Answer
 from fulcrum.saga.run import Status, StepStatus
 from fulcrum.saga.step import Definition, Step
@@ -589,11 +590,17 @@ ACTS: dict[str, dict[tuple[str, str], dict[str, str]]] = {
 }
 
 
+@cache
+def told_of(definition: str, step: str) -> Matrix:
+    """What the code says."""
+    return matrix(DEFINITIONS[definition], DEFINITIONS[definition].step(step))
+
+
 @pytest.mark.parametrize("step", ACTS)
 @pytest.mark.parametrize(("status", "at"), list(product(Status, StepStatus)))
 def test_every_event_in_every_state_does_what_the_table_says(step: str, status: str, at: str) -> None:
     """No pair of state and event is missing, and none does more than it should."""
-    row = matrix(DEFINITION, DEFINITION.step(step))[Status(status), StepStatus(at)]
+    row = told_of(DEFINITION.name, step)[Status(status), StepStatus(at)]
 
     acting = {event: done for event, done in row.items() if not done.startswith("ignored: ")}
     assert acting == ACTS[step].get((status, at), {})
@@ -656,7 +663,7 @@ def test_what_is_ignored_says_why(definition: Definition, row: Step, status: str
     }
     if at == StepStatus.REQUESTED and definition.needed_of(row) and going == Status.RUNNING:
         reasons["skip"] = "incomplete_result"
-    for event, done in matrix(definition, row)[Status(status), StepStatus(at)].items():
+    for event, done in told_of(definition.name, row.name)[Status(status), StepStatus(at)].items():
         if done.startswith("ignored: "):
             assert done == f"ignored: {reasons[event]}"
 
