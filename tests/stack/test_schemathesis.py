@@ -29,6 +29,7 @@ from fulcrum.readmodel.lists import INDEXES
 from fulcrum.saga.definitions import DEFAULT_DEFINITION
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.saga.terms import OnShort, keepers
+from fulcrum.saga.verbs import MIGRATE
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.web.bodies import LARGEST, Body, Moment, WorkflowsQuery
@@ -118,6 +119,8 @@ def _fit(body: dict[str, Any]) -> None:
     body["arguments"] = {name: part for name, part in body.get("arguments", {}).items() if name in takes}
     if verb == "extend" and body["arguments"].get("seconds") is None:
         body["arguments"]["seconds"] = 60
+    if verb == MIGRATE and body["arguments"].get("definition") is None:
+        body["arguments"]["definition"] = DEFAULT_DEFINITION
 
 
 def _good(model: type[Body], value: object) -> bool:
