@@ -42,11 +42,11 @@ def intercept(run: WorkflowRun, step: Step, now: datetime, reason: str) -> Decis
 def send_intercept(run: WorkflowRun, asked: Intercept, step: Step, now: datetime) -> Decision:
     """Send ``asked``, also again under the same id, and wait for its answer."""
     waiting = replace(asked, deadline_at=now + step.wait(asked.late), held=False)
-    command = command_of(run, asked, step)
+    command = _command_of(run, asked, step)
     return Decision(replace(run, intercept=waiting), run.status, step.name, (command,))
 
 
-def command_of(run: WorkflowRun, asked: Intercept, step: Step) -> StepCommand:
+def _command_of(run: WorkflowRun, asked: Intercept, step: Step) -> StepCommand:
     """The command of ``asked``: the same one each time, to the last field."""
     assert step.undo is not None
     attempt = run.step(step.name).attempt
