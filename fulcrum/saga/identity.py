@@ -52,11 +52,6 @@ def intercept_id(workflow: str, step: str, version: int) -> str:
     return str(uuid5(UUID(workflow), f"{step}/intercept/{version}"))
 
 
-def signal_id(workflow: str, idempotency_key: str) -> str:
-    """One signal per workflow and ``Idempotency-Key``, whatever it tells."""
-    return str(uuid5(UUID(workflow), f"signal/{idempotency_key}"))
-
-
 def receipt_id(sku: str, idempotency_key: str) -> str:
     """One stock receipt per SKU and ``Idempotency-Key``."""
     return str(uuid5(_ROOT, f"receipt/{len(sku)}/{sku}/{idempotency_key}"))
