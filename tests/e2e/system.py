@@ -28,7 +28,16 @@ from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
 #: Short waits, so that a test that provokes retries takes no longer than others.
-_QUICK = {"FULCRUM_RETRY_UNIT": "0.02", "FULCRUM_PSP_TIMEOUT": "1.0", "FULCRUM_LOG_FORMAT": "json"}
+_QUICK = {
+    "FULCRUM_RETRY_UNIT": "0.02",
+    "FULCRUM_PSP_TIMEOUT": "1.0",
+    "FULCRUM_WAREHOUSE_PACE": "0.05",
+    "FULCRUM_WAREHOUSE_POLL_INTERVAL": "0.3",
+    "FULCRUM_COURIER_PACE": "0.2",
+    "FULCRUM_COURIER_POLL": "3",
+    "FULCRUM_COURIER_POLL_INTERVAL": "1",
+    "FULCRUM_LOG_FORMAT": "json",
+}
 _RESTARTED_WITHIN = 45.0
 
 
