@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fulcrum.saga.definitions import DEFINITIONS, Kind
-from fulcrum.saga.run import MAY_STAND, UNDO_REFUSED, Status, StepStatus
+from fulcrum.saga.run import MAY_STAND, UNDO_REFUSED, Status, StepState, StepStatus
 from fulcrum.simulation.invariants import Violation
 from fulcrum.simulation.journal import Entry
 
@@ -70,10 +70,14 @@ def _completed(last: Entry, entries: Sequence[Entry], held: Held) -> list[str]:
 
 
 def _cancelled(last: Entry, held: Held) -> list[str]:
-    """Nothing stands, but for what an operator said they had undone themselves."""
+    """Nothing stands, but for what an operator said they had undone themselves.
+
+    What comes after all is undone; when that is refused the step says so, and waits for a person.
+    """
     standing = [step for step in last.steps if held[step.name] and step.name not in _keepers(last)]
     for step in standing:
-        if (step.status, step.skipped_by) == (StepStatus.UNDONE, None) or step.status != StepStatus.UNDONE:
+        refused = step.status == StepStatus.UNDO_REQUESTED and _is_refused(step)
+        if step.skipped_by is None or not (refused or step.status == StepStatus.UNDONE):
             raise Violation("nothing held for a cancelled run", f"{step.name} is", last.workflow_id)
     return ["skipped.left"] * len(standing)
 
@@ -92,11 +96,15 @@ def _terminated(last: Entry, held: Held) -> list[str]:
     return ["terminated.left"] * len(standing)
 
 
+def _is_refused(step: StepState) -> bool:
+    return (step.reason or "").startswith(UNDO_REFUSED)
+
+
 def _needs_attention(last: Entry, waits: bool) -> list[str]:
     if not last.reason:
         raise Violation("the reason is visible", "needs attention, and does not say why", last.workflow_id)
     passed_over = any(step.status in MAY_STAND - {StepStatus.UNDO_REQUESTED} for step in last.steps)
-    if any((step.reason or "").startswith(UNDO_REFUSED) for step in last.steps):
+    if any(_is_refused(step) for step in last.steps):
         return ["undo_refused"]
     if not waits and not passed_over:
         raise Violation("liveness", "needs attention, and every command was answered", last.workflow_id)

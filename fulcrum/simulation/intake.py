@@ -118,7 +118,7 @@ class Intake(Sender):
     def mend(self, key: str) -> None:
         """A person learns that the money of a workflow is not given back, and asks again later, or never."""
         if self.env.random.random() < _MENDED:
-            self.env.after(self.env.about(_PERSON), self._ask, key, Verb.RETRY)
+            self.env.after(self.env.about(_PERSON), self._ask, key, Verb.RETRY, "authorize_payment")
 
     def _hold(self, key: str, hold: str) -> None:
         self._signal(key, HOLD, hold)
@@ -131,11 +131,12 @@ class Intake(Sender):
     def _cancel(self, key: str) -> None:
         self.send(CancelRequested(**self._next(key, "cancel")))
 
-    def _ask(self, key: str, verb: str) -> None:
-        """An operator asks for ``verb``, about any step or none in particular."""
+    def _ask(self, key: str, verb: str, about: str | None = None) -> None:
+        """An operator asks for ``verb`` ``about`` a step, or about any or none in particular."""
         random = self.env.random
         intent = self.accepted[key]
-        step = random.choice((None, None, *(row.name for row in DEFINITIONS[intent.definition].steps)))
+        steps = [row.name for row in DEFINITIONS[intent.definition].steps]
+        step = about or random.choice((None, None, *steps))
         seconds = random.randint(1, 3600) if verb == Verb.EXTEND else None
         asked = self._next(key, verb)
         result = self._result(verb, step, intent)
