@@ -70,7 +70,7 @@ class Projector:
             await self._write(batch)
 
     async def _write(self, batch: list[_Item]) -> None:
-        backoff = _BACKOFF_FIRST
+        backoff, doubted = _BACKOFF_FIRST, False
         while True:
             try:
                 await self._apply(batch)
@@ -79,6 +79,12 @@ class Projector:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _BACKOFF_LAST)
             except Exception as error:
+                if len(batch) == 1 and not doubted:
+                    # A dying server answers strangely too: a decision is put aside when it fails once more.
+                    log.warning("projection.doubted", error=f"{type(error).__name__}: {error}")
+                    await asyncio.sleep(backoff)
+                    doubted = True
+                    continue
                 await self._isolate(batch, error)
                 return
             else:

@@ -75,7 +75,8 @@ def translate(error: psycopg2.Error, connection_lost: bool, server: str) -> Exce
         return Unavailable(f"Postgres at {server}: {text}")
     if code is not None and code[:2] in _DOWN_CLASSES:
         return DatabaseDown(f"Postgres at {server}: {text}")
-    if connection_lost or (code is None and isinstance(error, psycopg2.OperationalError)):
+    if connection_lost or (code is None and not isinstance(error, psycopg2.ProgrammingError)):
+        # A server that dies in the middle of an answer makes libpq say many things, all without a code.
         return DatabaseDown(f"Postgres at {server} is gone: {text}")
     return error
 

@@ -149,7 +149,10 @@ LOST = Story(
 RETURNED = replace(LOST, name="returned", keeps_stock=False, ship_to="returned-1")
 SILENT = replace(DELIVERED, name="silent", ship_to="silent-1")
 LAPSED = replace(
-    DELIVERED, name="lapsed", payment_method="pay_expires", effects=("authorize", "reauthorize", "capture")
+    DELIVERED,
+    name="lapsed",
+    payment_method="pay_expires",
+    effects=("authorize", "refuse_capture", "reauthorize", "capture"),
 )
 
 STORIES = (

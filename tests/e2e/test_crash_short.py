@@ -20,7 +20,7 @@ from bench.crash_schedule import SECOND, Deed, Way
 from fulcrum.localstack import Running, Stack, running
 from fulcrum.localstack.postgres import create_database
 
-_RATE, _LONGEST = 6.0, 240.0
+_RATE, _LONGEST = 5.0, 360.0
 
 _ROLES_AND_SERVERS = (
     Deed("agents", Way.KILL),

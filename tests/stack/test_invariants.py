@@ -76,7 +76,6 @@ UPDATE inventory.reservations SET state = 'consumed';
 UPDATE inventory.reservation_lines SET consumed = 1;
 UPDATE inventory.stock SET available = 9, reserved = 0, consumed = 1;
 INSERT INTO inventory.ledger VALUES ('{RUN[:-1]}7', 'tea', 'consume', 1, -2, 1, '{RUN}', NULL, now());
-ALTER TABLE intake.intents ADD COLUMN IF NOT EXISTS terms json;
 UPDATE intake.intents SET terms = '{_TERMS}';
 """
 #: Both units left, and one was paid.
@@ -87,6 +86,17 @@ UPDATE read_model.workflow_runs SET status = 'cancelled';
 UPDATE payments.payments SET state = 'refunded', refunded_minor = 750, refund_key = '{OTHER}';
 UPDATE inventory.reservations SET state = 'written_off';
 """
+
+_PACK_JOB = f"""INSERT INTO warehouse.pack_jobs (workflow_id, state, goal, sequence, attempt, pack_key,
+    ship_to, parcels, requested_at, changed_at, due_at) VALUES ('{RUN}', %s, 1, 1, '{OTHER}', 'a', 1, now(), now(), %s)"""
+_PACKING = _PACK_JOB % ("'picking', 'pack'", "now()")
+_PACKED_MORE = f"""{_PACK_JOB % ("'packed', NULL", "NULL")};
+    INSERT INTO warehouse.pack_lines VALUES ('{RUN}', 0, 'tea', 5, 5, 0, 'cancel_order')"""
+_PACKED_CANCELLED = f"""{_PACK_JOB % ("'packed', NULL", "NULL")};
+    UPDATE read_model.workflow_runs SET status = 'cancelled'"""
+_SHIPMENT = f"""INSERT INTO courier.deliveries
+    (workflow_id, state, sequence, attempt, create_key, shipment_id, tracking_number, label_url, requested_at)
+    VALUES ('{RUN}', 'in_transit', 1, 1, '{OTHER}', 's', 't', 'l', now())"""
 
 #: For each check what makes it speak. One deed may break more than one.
 _BREAKS: Mapping[str, list[str]] = {
@@ -151,6 +161,19 @@ _BREAKS: Mapping[str, list[str]] = {
     "no payment command is left open": [
         f"INSERT INTO payments.open_commands VALUES ('{RUN}', 'CapturePayment', now(), now(), '{{}}', '')"
     ],
+    "pack jobs ended as their runs did": [
+        _PACKING,
+        _PACKED_CANCELLED,
+        f"{_PACKING}; DELETE FROM read_model.workflow_runs",
+    ],
+    "no parcel is on its way for a run that ended without it": [
+        _SHIPMENT,
+        f"{_SHIPMENT}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
+    ],
+    "no warehouse command is left open": [
+        f"INSERT INTO warehouse.open_commands VALUES ('{RUN}', '{RUN}', 'PackOrder', now(), '{{}}')"
+    ],
+    "no more is packed than was ordered": [_PACKED_MORE],
     "payments are of the intent's amount": ["UPDATE payments.payments SET amount_minor = 1251"],
     "outboxes are empty": [_OUTBOX],
     "every command received was answered": ["UPDATE payments.inbox SET outcome = NULL"],

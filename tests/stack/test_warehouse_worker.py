@@ -191,12 +191,11 @@ async def test_order_and_cancellation_in_one_batch(bench: Bench) -> None:
     assert "pick" not in bench.units(workflow)
 
 
-@pytest.mark.parametrize("state", ["assigned", "picking", "short_picked", "packed"])
+@pytest.mark.parametrize("state", ["picking", "short_picked", "packed"])
 async def test_a_cancellation_puts_everything_back(bench: Bench, state: str) -> None:
     """Whatever the floor was at; the order that waited is refused first."""
     workflow = new_workflow()
     lines = {
-        "assigned": [("slow-tea", 1)],
         "picking": [("tea", 2), ("slow-tea", 1)],
         "short_picked": [("short1-tea", 2)],
         "packed": [("tea", 2)],
