@@ -88,7 +88,8 @@ UPDATE inventory.reservations SET state = 'written_off';
 """
 
 _PACK_JOB = f"""INSERT INTO warehouse.pack_jobs (workflow_id, state, goal, sequence, attempt, pack_key,
-    ship_to, parcels, requested_at, changed_at, due_at) VALUES ('{RUN}', %s, 1, 1, '{OTHER}', 'a', 1, now(), now(), %s)"""
+    ship_to, parcels, requested_at, changed_at, due_at)
+    VALUES ('{RUN}', %s, 1, 1, '{OTHER}', 'a', 1, now(), now(), %s)"""
 _PACKING = _PACK_JOB % ("'picking', 'pack'", "now()")
 _PACKED_MORE = f"""{_PACK_JOB % ("'packed', NULL", "NULL")};
     INSERT INTO warehouse.pack_lines VALUES ('{RUN}', 0, 'tea', 5, 5, 0, 'cancel_order')"""
