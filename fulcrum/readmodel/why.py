@@ -1,4 +1,7 @@
-"""What does a workflow wait for, since when, and what happens next? One sentence for every status. Pure."""
+"""What does a workflow wait for, since when, and what happens next? One sentence for every status. Pure.
+
+Long, because every kind of waiting has its own words, and all are of one sentence.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What really happened at the simulated payment provider, and what can still happen? Pure.
 
 A key stands for one request for ever, and gets the same answer for ever: a refusal, too, is written down.
+
+Long, because every act on a payment, with its refusals, is decided on the same book.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Every shipment, every command and every order: a move or a documented error, and the parcels right."""
+"""Every shipment, every command and every order: a move or a documented error, and the parcels right.
+
+Long, because every state meets every command here.
+"""
 
 from __future__ import annotations
 

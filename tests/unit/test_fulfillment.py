@@ -1,4 +1,7 @@
-"""What does fulfillment.v2 do, from the payment to the customer's door?"""
+"""What does fulfillment.v2 do, from the payment to the customer's door?
+
+Long, because every turn that a shipped order can take is told on one run.
+"""
 
 from __future__ import annotations
 
