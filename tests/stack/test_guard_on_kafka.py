@@ -159,7 +159,8 @@ async def test_an_answer_that_outlives_a_rebalance_leaves_no_hole(site: Site, co
         await reader.until(lambda: reader.consumer._read_offset[site.tp(0)] == 2)
         reader.gates.answer.close()
         await reader.append(0, 2)
-        await reader.until(lambda: reader.position(0) == 5)
+        # One of the two may come alone, and stand at the gate.
+        await reader.until(lambda: reader.position(0) > 3)
         reader.ask_to_rejoin()
         await reader.until(lambda: not reader.app.flow_control.is_active())  # the agent's queue is empty
         reader.finish(0, 0)
