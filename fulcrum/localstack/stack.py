@@ -1,4 +1,7 @@
-"""How do the servers come up together, and go down without a trace?"""
+"""How do the servers come up together, and go down without a trace?
+
+Long, because up, down and wipe share one lock and one view of what runs.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from fulcrum.localstack.server import Server
 
 _CLASSES: tuple[type[Server], ...] = (Postgres, Epmd, RabbitMQ, Kafka, Redis, Registry)
 _PORT_NAMES = [name for kind in _CLASSES for name in kind.port_names]
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -130,28 +134,33 @@ class Stack:
     def up(self, say: Say) -> dict[str, str]:
         """Start what does not run and return ``env()`` when all of it serves.
 
-        What fails or is interrupted takes down with it everything this call has started.
+        What fails or is interrupted takes down with it everything this call has started. Another program may
+        take a port between our choice and the server's start: then it begins again with others.
         """
-        began = time.monotonic()
+        began, tries = time.monotonic(), _TRIES
         self.home.lay()
         with self._lock(say):
             cancelled = threading.Event()
             wanted = [kind.name for kind in _CLASSES if kind.name not in self._absent()]
             install(self.home, wanted, say, cancelled)
-            self._choose_ports(say)
-            servers = self._servers()
-            idle = [server for server in servers.values() if not server.running]
-            if idle and self.home.account.dedicated:
-                say(f"stack      {self.home.path} (servers run as user {self.home.account.name})")
-            elif idle:
-                say(f"stack      {self.home.path}")
-            try:
-                self._start(servers, say if idle else lambda line: None, cancelled)
-            except BaseException:
-                cancelled.set()
-                with undisturbed():
-                    self._stop(idle)
-                raise
+            while tries:
+                tries -= 1
+                self._choose_ports(say)
+                servers = self._servers()
+                idle = [server for server in servers.values() if not server.running]
+                if idle:
+                    user = f" (servers run as user {self.home.account.name})"
+                    say(f"stack      {self.home.path}{user if self.home.account.dedicated else ''}")
+                try:
+                    self._start(servers, say if idle else lambda line: None, cancelled)
+                    break
+                except BaseException as error:
+                    cancelled.set()
+                    with undisturbed():
+                        self._stop(idle)
+                    if not (tries and isinstance(error, StackError) and self._lost_ports()):
+                        raise
+                    cancelled = threading.Event()
             if idle:
                 say(f"stack      up in {time.monotonic() - began:.1f} s")
         return self.env()
@@ -218,15 +227,19 @@ class Stack:
 
     def _choose_ports(self, say: Say) -> None:
         """Remember a port for every name; a port that somebody else took meanwhile is given up."""
-        ports = self.home.choose_ports(_PORT_NAMES)
-        lost: list[str] = []
+        self.home.choose_ports(_PORT_NAMES)
+        if lost := self._lost_ports():
+            say(f"stack      taken by others, so choosing other ports: {', '.join(lost)}")
+            self.home.choose_ports(_PORT_NAMES, taken=lost)
+
+    def _lost_ports(self) -> list[str]:
+        """The names of ports that a server of ours would need and somebody else has."""
+        ports, idle = self.home.ports(), []
         for server in self._own().values():
             current = server.process
             if current is None or not current.members():
-                lost += [name for name in server.port_names if not is_free(ports[name])]
-        if lost:
-            say(f"stack      taken by others, so choosing other ports: {', '.join(lost)}")
-            self.home.choose_ports(_PORT_NAMES, taken=lost)
+                idle += server.port_names
+        return [name for name in idle if not is_free(ports[name])]
 
     def _start(self, servers: dict[str, Server], say: Say, cancelled: threading.Event) -> None:
         """Start all side by side, each after what it needs; the first failure is the one that is told."""

@@ -320,6 +320,29 @@ def test_failed_up_shows_the_log_and_leaves_nothing(folder: Path, dist: Path) ->
 
 
 @pytest.mark.usefixtures("alone")
+def test_port_that_is_taken_before_the_start_is_given_up(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody listens on it between our choice and the server's start: the stack comes up on another."""
+    own.stack.down(lambda line: None)
+    chosen = Stack._choose_ports
+    listeners: list[socket.socket] = []
+
+    def choose_and_lose(self: Stack, say: Callable[[str], None]) -> None:
+        chosen(self, say)
+        if not listeners:
+            listener = socket.create_server(("127.0.0.1", self.home.ports()["redis"]))
+            listeners.append(listener)
+
+    monkeypatch.setattr(Stack, "_choose_ports", choose_and_lose)
+    said: list[str] = []
+    try:
+        own.stack.up(said.append)
+        assert own.stack.home.ports()["redis"] != listeners[0].getsockname()[1]
+        assert all(server.ready for server in own.stack.status())
+    finally:
+        listeners[0].close()
+    assert "taken by others, so choosing other ports: redis" in "\n".join(said)
+
+
 def test_server_of_the_environment_is_used(own: Own, folder: Path, dist: Path) -> None:
     """A server whose address is given is not started; the rest of the stack uses it."""
     given = own.stack.env()["FULCRUM_POSTGRES_DSN"]
