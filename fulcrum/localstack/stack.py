@@ -234,7 +234,8 @@ class Stack:
 
     def _lost_ports(self) -> list[str]:
         """The names of ports that a server of ours would need and somebody else has."""
-        ports, idle = self.home.ports(), []
+        ports = self.home.ports()
+        idle: list[str] = []
         for server in self._own().values():
             current = server.process
             if current is None or not current.members():
