@@ -18,6 +18,7 @@ from uuid import uuid4
 from brokers import Ends, Kafka
 from eventually import eventually_async
 
+from bench.leftovers import remove_queues, remove_topics
 from fulcrum.localstack import Stack
 from fulcrum.localstack.postgres import create_database
 from fulcrum.localstack.running import Running, running
@@ -194,9 +195,12 @@ def deployed(stack: Stack, name: str, **limits: str) -> Iterator[System]:
     create_database(addresses["FULCRUM_POSTGRES_DSN"], database)
     dsn = urlsplit(addresses["FULCRUM_POSTGRES_DSN"])
     env = {**_QUICK, "FULCRUM_POSTGRES_DSN": urlunsplit(dsn._replace(path=f"/{database}")), **limits}
+    named = {**addresses, "FULCRUM_NAMESPACE": namespace}
     with running(stack, say=print, namespace=namespace, env=env) as found:
         kafka = Kafka(found.env["FULCRUM_KAFKA_BOOTSTRAP"])
         try:
             yield System(stack, namespace, found, kafka, asyncio.run(open_codec(settings_of(found.env))))
         finally:
             kafka.close()
+    remove_topics(named)
+    asyncio.run(remove_queues(named))
