@@ -83,7 +83,7 @@ def template(stack: Stack) -> Iterator[str]:
 
 
 def remove_names(env: Mapping[str, str]) -> None:
-    """Delete topics and queues: a server that holds those of every module takes long to return from a kill."""
+    """Delete topics and queues: a server that holds those of all modules takes long to return from a kill."""
     from bench.leftovers import remove_queues, remove_topics
 
     remove_topics(env)
