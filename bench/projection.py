@@ -103,9 +103,9 @@ async def measure(plan: Plan, env: Mapping[str, str], say: Callable[[str], None]
     db = await Database.open(settings.postgres_dsn, size=1)
     try:
         figures = {}
-        for name, warmup in (("rate", plan.warmup), ("users", plan.warmup)):
+        for name in TARGETS:
             say(f"{name} {getattr(plan, name):g} for {plan.duration:g} s")
-            figures[name] = await _round(plan, name, env, db, warmup)
+            figures[name] = await _round(plan, name, env, db)
         violations = await settled(env)
     finally:
         await db.close()
@@ -119,9 +119,7 @@ async def measure(plan: Plan, env: Mapping[str, str], say: Callable[[str], None]
     }
 
 
-async def _round(
-    plan: Plan, name: str, env: Mapping[str, str], db: Database, warmup: float
-) -> dict[str, Any]:
+async def _round(plan: Plan, name: str, env: Mapping[str, str], db: Database) -> dict[str, Any]:
     codec = await open_codec(settings_of(env))
     lags = Lags(db)
     counted = False
@@ -136,7 +134,7 @@ async def _round(
     watching = asyncio.create_task(lags.watch(over))
     try:
         await generator.stock(_UNITS)
-        await _load(generator, plan, name, warmup)
+        await _load(generator, plan, name, plan.warmup)
         counted = True
         load = await _load(generator, plan, name, plan.duration)
         over.set()
