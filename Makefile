@@ -12,7 +12,7 @@ help: ## print this
 setup: ## install what is missing: system packages, .venv, the project
 	@scripts/bootstrap.sh
 
-demo: setup ## set up, start everything, and watch six stories; KEEP=1 leaves it running
+demo: setup ## set up, start everything, and watch nine stories; KEEP=1 leaves it running
 	@$(BIN)/fulcrum demo $(if $(KEEP),--keep) $(ARGS)
 
 test: setup lint ## set up, then lint, types, import rules and every test, on the real servers

@@ -12,7 +12,6 @@ from uuid import uuid4
 import psycopg2
 
 from bench.alone import Alone
-from fulcrum.commands.accounts import SCHEMAS
 from fulcrum.commands.balance import Depths
 from fulcrum.commands.depth import depths
 from fulcrum.commands.publisher import CommandPublisher
@@ -21,6 +20,7 @@ from fulcrum.localstack.supervisor import RoleProcess
 from fulcrum.saga import identity
 from fulcrum.saga.messages import AuthorizePayment, Command, Line, ReceiveStock, ReserveStock
 from fulcrum.settings import Settings
+from fulcrum.store.relations import SCHEMA_OF
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.headers import Envelope
 
@@ -167,7 +167,7 @@ def handled(dsn: str, service: str) -> dict[str, float]:
     """When each command of ``service`` that has its outcome was taken, in seconds of the calendar's clock."""
     return _ask(
         dsn,
-        f"SELECT message_id::text, extract(epoch FROM received_at)::float8 FROM {SCHEMAS[service]}.inbox"
+        f"SELECT message_id::text, extract(epoch FROM received_at)::float8 FROM {SCHEMA_OF[service]}.inbox"
         " WHERE consumer = %s AND outcome IS NOT NULL",
         service,
     )
@@ -185,7 +185,8 @@ def parked(dsn: str, service: str) -> dict[str, float]:
 
 def count_handled(dsn: str, service: str) -> int:
     """How many commands of ``service`` have their outcome."""
-    query = f"SELECT 'n', count(*) FROM {SCHEMAS[service]}.inbox WHERE consumer = %s AND outcome IS NOT NULL"
+    inbox = f"{SCHEMA_OF[service]}.inbox"
+    query = f"SELECT 'n', count(*) FROM {inbox} WHERE consumer = %s AND outcome IS NOT NULL"
     return int(_ask(dsn, query, service)["n"])
 
 

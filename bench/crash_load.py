@@ -36,6 +36,7 @@ class Story:
     status: str
     definition: str = "fulfillment.v1"
     in_stock: bool = True
+    ship_to: str = "address-1"
 
 
 STORIES = (
@@ -48,6 +49,11 @@ STORIES = (
     Story("no answer, not paid", 1, "pay_timeout_no", "completed"),
     Story("fails twice", 1, "pay_flaky_2", "completed"),
     Story("slow", 1, "pay_slow_300", "completed"),
+    Story("ships", 3, "pay_ok", "completed", "fulfillment.v2"),
+    Story("ships, not heard of", 1, "pay_ok", "completed", "fulfillment.v2", ship_to="silent-1"),
+    Story("ships, hold lapsed", 1, "pay_expires", "completed", "fulfillment.v2"),
+    Story("lost: refunded", 1, "pay_ok", "cancelled", "fulfillment.v2", ship_to="lost-1"),
+    Story("returned: refunded", 1, "pay_ok", "cancelled", "fulfillment.v2", ship_to="returned-1"),
 )
 
 
@@ -149,7 +155,7 @@ class Steady:
             "amount_minor": 1000 + number % 1000,
             "currency": "EUR",
             "payment_method": story.payment_method,
-            "ship_to": "address-1",
+            "ship_to": story.ship_to,
             "definition": story.definition,
         }
         key = f"{self._mark}-{number}"

@@ -23,8 +23,19 @@ from fulcrum.localstack import Running, Stack
 from fulcrum.wire.codec import open_codec
 
 #: Delays of retries are a small part of those in use, and there are more of them: an outage that was made on
-#: purpose is short, and its end is waited for.
-LIMITS = {"FULCRUM_RETRY_UNIT": "0.005", "FULCRUM_RETRY_LIMIT": "40"}
+#: purpose is short, and its end is waited for. Warehouse and courier are looked at often, and move quickly.
+LIMITS = {
+    "FULCRUM_RETRY_UNIT": "0.005",
+    "FULCRUM_RETRY_LIMIT": "40",
+    "FULCRUM_WAREHOUSE_PACE": "0.05",
+    "FULCRUM_WAREHOUSE_POLL_INTERVAL": "0.3",
+    "FULCRUM_WAREHOUSE_SWEEP_AFTER": "3",
+    "FULCRUM_COURIER_PACE": "0.2",
+    "FULCRUM_COURIER_POLL": "3",
+    "FULCRUM_COURIER_POLL_INTERVAL": "1",
+    "FULCRUM_COURIER_SWEEP_AFTER": "3",
+    "FULCRUM_COURIER_SWEEP_INTERVAL": "1",
+}
 
 #: Nothing makes good a lost message: a workflow that misses one never ends.
 UNFORGIVING = {"FULCRUM_CLOCK": "false", "FULCRUM_RECONCILE_GRACE": "86400"}

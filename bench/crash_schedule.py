@@ -12,7 +12,19 @@ from enum import StrEnum
 
 from fulcrum.crashpoint import POINTS
 
-ROLES = ("intake", "agents", "payment", "inventory", "projector", "psp-simulator")
+#: Those that the load keeps busy.
+ROLES = (
+    "intake",
+    "agents",
+    "payment",
+    "inventory",
+    "warehouse",
+    "courier",
+    "projector",
+    "psp-simulator",
+    "warehouse-simulator",
+    "courier-simulator",
+)
 SERVERS = ("kafka", "rabbitmq", "postgres", "redis", "registry")
 #: The second worker of the agents, which comes and goes.
 SECOND = "agents-2"
@@ -64,11 +76,14 @@ class Deed:
 def deck(chance: random.Random, *, second: bool) -> list[Deed]:
     """Everything once, in random order; with ``second``, between the coming and the going of that worker."""
     deeds = [Deed(target, way) for target in (*ROLES, *SERVERS) for way in (Way.KILL, Way.TERM, Way.PAUSE)]
-    deeds += [Deed(role, Way.TWICE) for role in ("agents", "projector", "payment", "inventory")]
+    deeds += [
+        Deed(role, Way.TWICE)
+        for role in ("agents", "projector", "payment", "inventory", "warehouse", "courier")
+    ]
     deeds += [
         Deed(role, Way.POINT, point=point)
         for point, (role, _) in POINTS.items()
-        if point != "partitions.revoked"
+        if role in ROLES and point != "partitions.revoked"
     ]
     if second:
         deeds += [Deed(SECOND, way) for way in (Way.KILL, Way.TERM, Way.PAUSE, Way.TWICE)]

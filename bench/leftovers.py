@@ -28,9 +28,9 @@ async def remove(env: Env) -> list[str]:
     """
     acts: dict[str, Callable[[Env], Awaitable[None]]] = {
         "database": _in_thread(_database),
-        "topics": _in_thread(_topics),
+        "topics": _in_thread(remove_topics),
         "cache": _in_thread(_cache),
-        "queues": _queues,
+        "queues": remove_queues,
         "subjects": _subjects,
     }
     results = await asyncio.gather(*(act(env) for act in acts.values()), return_exceptions=True)
@@ -56,7 +56,8 @@ def _database(env: Env) -> None:
         connection.close()
 
 
-def _topics(env: Env) -> None:
+def remove_topics(env: Env) -> None:
+    """Delete every topic of the namespace."""
     namespace = env["FULCRUM_NAMESPACE"]
     admin = AdminClient({"bootstrap.servers": env["FULCRUM_KAFKA_BOOTSTRAP"], "log_level": 0})
     names = admin.list_topics(timeout=_WITHIN).topics
@@ -72,7 +73,8 @@ def _cache(env: Env) -> None:
             client.unlink(*keys[start : start + 1000])
 
 
-async def _queues(env: Env) -> None:
+async def remove_queues(env: Env) -> None:
+    """Delete every queue and exchange of the namespace."""
     names = Topology(env["FULCRUM_NAMESPACE"])
     levels = [names.retry(level.name) for level in LEVELS]
     served = [name(service) for service in SERVICES for name in (names.queue, names.parked_queue)]

@@ -30,6 +30,11 @@ POINTS: Mapping[str, tuple[str, str]] = {
     "command.received": ("payment", "commands were taken, and nothing was done about them"),
     "provider.asking": ("payment", "the intent to ask the provider is stored, and it is not asked yet"),
     "provider.asked": ("payment", "the provider has answered, and nothing of it is stored"),
+    "floor.asking": ("warehouse", "a pack job's next step is stored, and the floor is not asked yet"),
+    "floor.asked": ("warehouse", "the floor has answered, and nothing of it is stored"),
+    "courier.asking": ("courier", "the intent to ask the courier is stored, and it is not asked yet"),
+    "courier.asked": ("courier", "the courier has answered, and nothing of it is stored"),
+    "update.stored": ("courier", "an update of the courier is committed, and its sender not answered"),
     "command.committed": ("inventory", "commands took effect, and are not acknowledged"),
     "outbox.sent": ("inventory", "Kafka has acknowledged outbox rows, and they are not deleted"),
 }

@@ -71,6 +71,95 @@ class Settings(BaseSettings):
     psp_log: Path | None = Field(
         None, description="File in which the payment simulator keeps its effects; none: in memory."
     )
+    warehouse_url: str = Field("http://127.0.0.1:8091", description="Warehouse floor.")
+    warehouse_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the warehouse floor.")
+    warehouse_concurrency: int = Field(
+        16, ge=1, le=500, description="Calls of the warehouse floor in progress at once, per process."
+    )
+    warehouse_breaker_failures: int = Field(
+        10,
+        ge=1,
+        description="Calls of the warehouse floor that fail or are not answered, one after another, until "
+        "it is left alone; pack jobs wait meanwhile.",
+    )
+    warehouse_breaker_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds for which the warehouse floor is left alone, before one call tries it again.",
+    )
+    warehouse_poll_interval: float = Field(
+        1.0, gt=0, description="Seconds between looks at a pack job that the warehouse floor is at."
+    )
+    warehouse_sweep_after: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds after which a pack job that was taken up, and whose next state was not stored, "
+        "is taken up again. Keep it above the time that a living call may take.",
+    )
+    backorder_wait: float = Field(
+        259200.0, gt=0, description="Seconds for which an order that may wait for goods waits in all."
+    )
+    backorder_retry: float = Field(
+        60.0, gt=0, description="Seconds after which an order that waits for goods is picked again."
+    )
+    warehouse_log: Path | None = Field(
+        None, description="File in which the warehouse simulator keeps its effects; none: in memory."
+    )
+    warehouse_pace: float = Field(
+        0.1,
+        gt=0,
+        description="Seconds that the warehouse simulator takes for a line; a slow one takes 30 times as "
+        "long, and goods that come later come after 30 times as long.",
+    )
+    courier_url: str = Field("http://127.0.0.1:8092", description="Courier.")
+    courier_timeout: float = Field(2.0, gt=0, description="Seconds to wait for the courier.")
+    courier_concurrency: int = Field(
+        16, ge=1, le=500, description="Calls of the courier in progress at once, per process."
+    )
+    courier_breaker_failures: int = Field(
+        10,
+        ge=1,
+        description="Calls of the courier that fail or are not answered, one after another, until it is left "
+        "alone; commands wait in their retry queues meanwhile.",
+    )
+    courier_breaker_seconds: float = Field(
+        10.0, gt=0, description="Seconds for which the courier is left alone, before one call tries it again."
+    )
+    courier_sweep_after: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds after which a courier command whose call has no recorded outcome is finished by "
+        "the sweeper. Keep it above the time that a living command may take.",
+    )
+    courier_sweep_interval: float = Field(
+        5.0, gt=0, description="Seconds between looks for courier commands that have no recorded outcome."
+    )
+    courier_poll: float = Field(
+        900.0,
+        gt=0,
+        description="Seconds without news of a shipment under way after which the courier is asked about it.",
+    )
+    courier_poll_interval: float = Field(
+        5.0, gt=0, description="Seconds between looks for shipments that nothing was heard of."
+    )
+    webhook_secret: str = Field(
+        "",
+        description="Secret by which the courier signs its webhooks; several, comma-separated, while it is "
+        "changed: each is accepted. None: every webhook is refused, and only the poller brings news.",
+    )
+    webhook_tolerance: float = Field(
+        300.0, gt=0, description="Seconds by which the time of a webhook's signature may differ from ours."
+    )
+    courier_log: Path | None = Field(
+        None, description="File in which the courier simulator keeps its effects; none: in memory."
+    )
+    courier_pace: float = Field(
+        1.0, ge=0.01, description="Seconds after which the courier simulator moves a shipment on."
+    )
+    courier_webhook_url: str = Field(
+        "http://127.0.0.1:8085/webhooks/courier",
+        description="Where the courier simulator sends its webhooks, signed with webhook_secret.",
+    )
     http_host: str = Field("127.0.0.1", description="Address on which a role serves HTTP.")
     http_port: int = Field(
         0,
@@ -169,6 +258,11 @@ class Settings(BaseSettings):
     )
     log_format: Literal["human", "json"] = Field("json", description="Log lines for people or programs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level kept.")
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The secrets in ``webhook_secret``."""
+        return tuple(secret for part in self.webhook_secret.split(",") if (secret := part.strip()))
 
     def port(self, default: int) -> int:
         """The port on which this process serves HTTP: its own, or its role's ``default``.

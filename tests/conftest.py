@@ -7,6 +7,7 @@ apart by names: a namespace and a database of their own.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,14 @@ def template(stack: Stack) -> Iterator[str]:
     execute(admin, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def remove_names(env: Mapping[str, str]) -> None:
+    """Delete topics and queues: a server that holds those of all modules takes long to return from a kill."""
+    from bench.leftovers import remove_queues, remove_topics
+
+    remove_topics(env)
+    asyncio.run(remove_queues(env))
+
+
 @pytest.fixture(scope="module")
 def namespace(stack: Stack, template: str) -> Iterator[Mapping[str, str]]:
     """The environment of a namespace and a migrated database that belong to one test module alone."""
@@ -88,5 +97,7 @@ def namespace(stack: Stack, template: str) -> Iterator[Mapping[str, str]]:
     name = f"t{uuid4().hex[:8]}"
     execute(admin, f"CREATE DATABASE {name} TEMPLATE {template}")
     dsn = urlsplit(admin)._replace(path=f"/{name}").geturl()
-    yield {**stack.env(), "FULCRUM_NAMESPACE": name, "FULCRUM_POSTGRES_DSN": dsn}
+    env = {**stack.env(), "FULCRUM_NAMESPACE": name, "FULCRUM_POSTGRES_DSN": dsn}
+    yield env
+    remove_names(env)
     execute(admin, f"DROP DATABASE {name} WITH (FORCE)")

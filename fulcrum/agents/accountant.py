@@ -13,12 +13,12 @@ import faust
 import structlog
 
 from fulcrum.commands import standing
-from fulcrum.commands.accounts import SCHEMAS
 from fulcrum.commands.balance import Depths, Steady, missing
 from fulcrum.commands.depth import depths
 from fulcrum.errors import Retryable
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
+from fulcrum.store.relations import SCHEMA_OF
 from fulcrum.telemetry import metrics
 from fulcrum.wire.reading import committed
 from fulcrum.wire.topics import Topics
@@ -82,7 +82,7 @@ class Accountant:
 
     async def _standings(self, db: Database) -> dict[str, standing.Standing]:
         grace = self._settings.accounts_grace
-        return {service: await standing.standing(db, service, grace) for service in SCHEMAS}
+        return {service: await standing.standing(db, service, grace) for service in SCHEMA_OF}
 
     async def _confirm(self, db: Database) -> None:
         namespace = self._settings.namespace

@@ -17,6 +17,7 @@ from faust.types.transports import TransportT
 from fulcrum.agents.assignor import ReturningAssignor
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
 from fulcrum.agents.pins import refuse_other_versions
+from fulcrum.saga.published import require_published
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
 from fulcrum.telemetry.startup import patiently
@@ -97,9 +98,11 @@ def bytes_topic(app: faust.App, *names: str) -> TopicT:
 def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp]) -> NoReturn:
     """Run the app that ``build`` makes until a signal or a crash; exits the process.
 
-    ``Misconfigured`` when a library or a topic is not what it must be for no event to be lost.
+    ``Misconfigured`` when a library or a topic is not what it must be for no event to be lost, or a published
+    definition not what it was.
     """
     refuse_other_versions()
+    require_published()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     codec = loop.run_until_complete(_prepared(settings))

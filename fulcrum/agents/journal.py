@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from fulcrum.saga import identity
@@ -14,10 +15,12 @@ from fulcrum.saga.messages import (
     Event,
     IssuedCommand,
     OperatorRequested,
+    SignalReceived,
     StepCommand,
     StepView,
 )
 from fulcrum.saga.run import Status, StepState
+from fulcrum.saga.signals import unusable_payload
 from fulcrum.saga.verbs import standing
 
 
@@ -73,6 +76,9 @@ def record(
         steps=tuple(_view(step, step.name in passed_over) for step in run.steps),
         standing=standing(run) if run.status == Status.TERMINATED else (),
         finished_at=run.finished_at,
+        holds=run.held_by,
+        promised_at=run.intent.promised_at,
+        intercept=run.intercept.reason if run.intercept is not None else None,
     )
 
 
@@ -80,7 +86,16 @@ def _asked(event: Event) -> dict[str, str]:
     """What a person asked for and why. An answer's own reason is no person's."""
     if isinstance(event, OperatorRequested):
         return {"reason": event.reason, "verb": event.verb}
+    if isinstance(event, SignalReceived):
+        return {"reason": event.reason, "verb": _signal(event)}
     return {"reason": event.reason, "verb": "cancel"} if isinstance(event, CancelRequested) else {}
+
+
+def _signal(event: SignalReceived) -> str:
+    """The signal and the hold that it names, such as ``release fraud``."""
+    if unusable_payload(event.name, event.payload) is not None:
+        return event.name
+    return f"{event.name} {json.loads(event.payload)['hold']}"
 
 
 def _issued(command: StepCommand, decision: Decision, encode: Callable[[Command], bytes]) -> IssuedCommand:

@@ -15,10 +15,17 @@ from sqlalchemy import Select, Text, bindparam, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.attention.situation import Parked, Unsent
-from fulcrum.commands.accounts import PUBLISHED, SCHEMAS
+from fulcrum.commands.accounts import PUBLISHED
 from fulcrum.readmodel.relations import workflow_runs
 from fulcrum.store.database import Database, Row
-from fulcrum.store.relations import ATTEMPTS, PARKED_MESSAGES, SERVICE_SCHEMAS, messaging, uuid_column
+from fulcrum.store.relations import (
+    ATTEMPTS,
+    PARKED_MESSAGES,
+    SCHEMA_OF,
+    SERVICE_SCHEMAS,
+    messaging,
+    uuid_column,
+)
 
 #: Workflows on a page, and rows of an outbox that are looked at: the oldest.
 PAGE, _MOST_UNSENT = 500, 1000
@@ -57,7 +64,7 @@ async def details(db: Database, workflow_ids: Sequence[str], awaited: Sequence[s
     parked = await db.all(_PARKED, given)
     ids = sorted({*awaited, *(row["command_id"] for row in commands)})
     answers = await asyncio.gather(
-        *(db.all(_answers(service), {"command_ids": ids}) for service in SCHEMAS if ids)
+        *(db.all(_answers(service), {"command_ids": ids}) for service in SCHEMA_OF if ids)
     )
     return Details(
         _by_workflow(commands),
@@ -165,7 +172,7 @@ _OTHERS = select(func.count().label("others")).select_from(_others)
 
 @cache
 def _answers(service: str) -> Select[Any]:
-    inbox = messaging(SCHEMAS[service]).inbox
+    inbox = messaging(SCHEMA_OF[service]).inbox
     return select(inbox.c.message_id, inbox.c.received_at).where(
         inbox.c.consumer == service, inbox.c.message_id == _COMMANDS.any_(), inbox.c.outcome.is_not(None)
     )

@@ -13,9 +13,10 @@ from fulcrum.attention.situation import Limits, Open, Situation
 from fulcrum.readmodel.awaited import Awaited
 from fulcrum.readmodel.why import moment
 from fulcrum.saga.run import Status
+from fulcrum.store.relations import SCHEMA_OF
 
 #: Which process empties an outbox.
-_RELAYS = {"intake": "intake", "payments": "payment", "inventory": "inventory"}
+_RELAYS = {"intake": "intake", **{schema: service for service, schema in SCHEMA_OF.items()}}
 
 
 @dataclass(frozen=True, slots=True)

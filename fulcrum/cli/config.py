@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fulcrum.cli.client import Output, OutputOption, note, show_rows
 from fulcrum.cli.exits import Exit
 from fulcrum.cli.health import ROLES_VARIABLE
-from fulcrum.cli.redaction import redacted
+from fulcrum.cli.redaction import HIDDEN, redacted
 from fulcrum.crashpoint import VARIABLE as CRASH_VARIABLE
 from fulcrum.settings import Settings, load_settings
 
@@ -33,6 +33,8 @@ def describe(settings: Settings) -> list[dict[str, Any]]:
         variable = f"{_PREFIX}{name.upper()}"
         value = getattr(settings, name)
         shown = redacted(value) if isinstance(value, str) else value
+        if value and name.endswith("_secret"):
+            shown = HIDDEN
         rows.append(
             {
                 "variable": variable,
@@ -109,6 +111,24 @@ def _contradictions(settings: Settings) -> list[dict[str, str]]:
                 "FULCRUM_PAYMENT_SWEEP_AFTER",
                 f"{settings.payment_sweep_after:g} s is not longer than FULCRUM_PSP_TIMEOUT "
                 f"({settings.psp_timeout:g} s): the sweeper would ask about calls in progress",
+                "make it several times as long",
+            )
+        )
+    if settings.warehouse_sweep_after <= settings.warehouse_timeout:
+        found.append(
+            _fault(
+                "FULCRUM_WAREHOUSE_SWEEP_AFTER",
+                f"{settings.warehouse_sweep_after:g} s is not longer than FULCRUM_WAREHOUSE_TIMEOUT "
+                f"({settings.warehouse_timeout:g} s): jobs would be taken up while they are in progress",
+                "make it several times as long",
+            )
+        )
+    if settings.courier_sweep_after <= settings.courier_timeout:
+        found.append(
+            _fault(
+                "FULCRUM_COURIER_SWEEP_AFTER",
+                f"{settings.courier_sweep_after:g} s is not longer than FULCRUM_COURIER_TIMEOUT "
+                f"({settings.courier_timeout:g} s): the sweeper would ask about calls in progress",
                 "make it several times as long",
             )
         )

@@ -1,4 +1,4 @@
-"""``fulcrum demo``: the whole of Fulcrum on real servers, in six stories that a person can watch."""
+"""``fulcrum demo``: the whole of Fulcrum on real servers, in nine stories that a person can watch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the checks as JSON at the end.")] = False,
 ) -> None:
-    """Start the servers and every role, drive six stories through the API, and check how each ends."""
+    """Start the servers and every role, drive nine stories through the API, and check how each ends."""
     out = sys.stderr if json_output else sys.stdout
     width = None if out.isatty() else _WIDTH
     console = Console(soft_wrap=True, highlight=False, stderr=json_output, width=width)

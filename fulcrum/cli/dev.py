@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from itertools import cycle
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -15,7 +16,8 @@ from fulcrum.cli.interrupt import interruptible
 from fulcrum.localstack import ROLES, RoleProcess, Running, Stack, Supervisor, running
 from fulcrum.localstack.running import start_roles, where
 
-_COLOURS = dict(zip(ROLES, ("magenta", "cyan", "green", "yellow", "blue", "bright_red"), strict=True))
+_PALETTE = ("magenta", "cyan", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_green")
+_COLOURS = dict(zip(ROLES, cycle(_PALETTE), strict=False))
 _WIDTH = max(map(len, ROLES))
 
 #: Rich colours only a terminal, and never when NO_COLOR is set.

@@ -1,4 +1,4 @@
-"""``fulcrum wf list`` and ``fulcrum wf find``: which workflows are there?"""
+"""``fulcrum wf list``, ``wf find`` and ``wf counts``: which workflows are there, and how many?"""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("list")(list_)
     app.command("find")(find)
+    app.command("counts")(counts)
 
 
 def list_(
@@ -98,6 +99,28 @@ def find(
         show_rows([_row(each) for each in result["items"]], _FOUND, output)
     if result["more"]:
         note("only the newest are shown; `fulcrum wf list --sku` pages through those of a SKU")
+
+
+def counts(
+    tenant: Annotated[str | None, typer.Option(help="Only those of this tenant.")] = None,
+    limit: Annotated[int, typer.Option(help="How many tenants, 200 at most.")] = 50,
+    after: Annotated[str | None, typer.Option(help="Where the list of tenants before ended.")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Count the workflows of each status, all of them and those of each tenant; exact, and of one moment."""
+    counted = Client().get("/v1/workflows/counts", tenant=tenant, limit=limit, after=after)
+    if output is Output.JSON:
+        show_json(counted)
+        return
+    if output is Output.NDJSON:
+        for each in counted["tenants"]:
+            show_line(each)
+    else:
+        columns = {name: name for name in ("tenant", "total", *counted["by_status"])}
+        rows = [{"tenant": "all", **counted}, *counted["tenants"]]
+        show_rows([{**row, **row["by_status"]} for row in rows], columns, output)
+    if counted["next_after"]:
+        note(f"more tenants: --after {counted['next_after']}")
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,9 @@ def run(
     role: Annotated[str, typer.Argument(help=f"One of: {', '.join(ROLES)}, or all.")],
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Work in progress at once: commands of payment, transactions of inventory."),
+        typer.Option(
+            help="Work in progress at once: commands of payment or courier, transactions of inventory."
+        ),
     ] = None,
 ) -> None:
     """Run one role in this process, or all of them under one supervisor.

@@ -16,15 +16,17 @@ from fulcrum.cli.client import Client, Output, OutputOption, note, show_fields, 
 from fulcrum.cli.consent import agreed
 from fulcrum.cli.following import follow, show_operation, told
 from fulcrum.errors import Rejected
-from fulcrum.operations.kinds import WORKFLOW_KINDS
+from fulcrum.operations.kinds import MIGRATE_KIND, WORKFLOW_KINDS
 
+#: ``fulcrum definition migrate`` is the way to that one.
+_KINDS = tuple(kind for kind in WORKFLOW_KINDS if kind != MIGRATE_KIND)
 _FIELDS = ("status", "step", "definition", "tenant", "older_than", "id")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _AGE = re.compile(r"([0-9]{1,9})([smhd])\Z")
 
 
 def start(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of: {', '.join(WORKFLOW_KINDS)}.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of: {', '.join(_KINDS)}.")],
     reason: Annotated[str, typer.Option(help="Why; every workflow's timeline shows it.")],
     where: Annotated[
         list[str],

@@ -148,7 +148,7 @@ def keys(
 
 @app.command("release")
 def release(
-    outbox: Annotated[str, typer.Argument(help="intake, payments or inventory.")],
+    outbox: Annotated[str, typer.Argument(help="intake, payments, inventory, warehouse or courier.")],
     key: Annotated[str, typer.Argument(help="The key as `fulcrum parked keys` shows it.")],
     reason: Reason,
     actor: Actor = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +32,13 @@ def show_head(workflow: Mapping[str, Any]) -> None:
     show_parts("started", clock(workflow["started_at"]), "finished", finished)
     if workflow["reason"]:
         show_parts("reason", workflow["reason"])
+    show_parts("reached", ", ".join(_reached(workflow)))
+    if promised := workflow.get("promised_at"):
+        show_parts("promised", clock(promised), _lateness(workflow["late_by"]))
+    if held := workflow.get("holds"):
+        show_parts("held for", ", ".join(held))
+    if intercept := workflow.get("intercept"):
+        show_parts("stopping", f"the courier is asked to stop the parcel: {intercept}")
     for step in workflow["steps"]:
         show_parts("step", f"{step['name']:<20}", step["status"], ", ".join(_remarks(step)))
         if waiting := waiting_for(step, workflow["attempts"] or ()):
@@ -38,6 +46,19 @@ def show_head(workflow: Mapping[str, Any]) -> None:
     if waits := workflow.get("waiting_on"):
         show_why(waits)
     show_parts("correlation", workflow["correlation_id"], f"(from {workflow['freshness']['source']})")
+
+
+def _reached(workflow: Mapping[str, Any]) -> Iterator[str]:
+    """The milestones up to now."""
+    for milestone in workflow["milestones"]:
+        if milestone["at"]:
+            yield f"{milestone['name']} {clock(milestone['at'])}"
+
+
+def _lateness(seconds: int | None) -> str:
+    if not seconds:
+        return "" if seconds is None else "in time"
+    return f"late by {timedelta(seconds=seconds)}"
 
 
 def show_why(told: Mapping[str, Any]) -> None:

@@ -61,10 +61,34 @@ def _inventory(settings: Settings) -> None:
     _until_signal(serve_inventory, settings)
 
 
+def _warehouse(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse
+
+    _until_signal(serve_warehouse, settings)
+
+
+def _courier(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier
+
+    _until_signal(serve_courier, settings)
+
+
+def _courier_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_courier_simulator
+
+    _until_signal(serve_courier_simulator, settings)
+
+
 def _psp_simulator(settings: Settings) -> None:
     from fulcrum.workers.service import serve_psp_simulator
 
     _until_signal(serve_psp_simulator, settings)
+
+
+def _warehouse_simulator(settings: Settings) -> None:
+    from fulcrum.workers.service import serve_warehouse_simulator
+
+    _until_signal(serve_warehouse_simulator, settings)
 
 
 ROLES: dict[str, Callable[[Settings], None]] = {
@@ -73,12 +97,20 @@ ROLES: dict[str, Callable[[Settings], None]] = {
     "projector": _projector,
     "payment": _payment,
     "inventory": _inventory,
+    "warehouse": _warehouse,
+    "courier": _courier,
     "psp-simulator": _psp_simulator,
+    "warehouse-simulator": _warehouse_simulator,
+    "courier-simulator": _courier_simulator,
 }
 
 
 #: The setting that says how much a role does at once, for those that have one.
-CONCURRENCY: dict[str, str] = {"payment": "concurrency", "inventory": "inventory_batches"}
+CONCURRENCY: dict[str, str] = {
+    "payment": "concurrency",
+    "inventory": "inventory_batches",
+    "courier": "concurrency",
+}
 
 
 def run_role(role: str, settings: Settings) -> None:

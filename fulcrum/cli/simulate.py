@@ -9,6 +9,8 @@ import typer
 
 from fulcrum.cli.client import show_json
 from fulcrum.cli.exits import Exit
+from fulcrum.errors import NotFound
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.simulation.campaign import Failure, Result, run_worlds
 from fulcrum.simulation.faults import FAULTS, parse
 
@@ -19,6 +21,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="All chance comes from it.")] = 1,
     workflows: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many.")] = 1000,
     faults: Annotated[str, typer.Option(help=_FAULTS_HELP)] = "all",
+    definition: Annotated[
+        list[str] | None, typer.Option(help="Only workflows of this definition; may be given more than once.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run workflows in virtual time without servers; exit code 1 when an invariant is broken.
@@ -26,9 +31,11 @@ def simulate(
     The same seed gives the same output, byte for byte; how long it took goes to standard error. A failure
     prints what happened to the workflow, in order, and the command that shows exactly that again.
     """
-    chosen = parse(faults)
+    chosen, definitions = parse(faults), tuple(definition or ())
+    if unknown := [name for name in definitions if name not in DEFINITIONS]:
+        raise NotFound(f"There is no definition {unknown[0]!r}; one of {', '.join(DEFINITIONS)}")
     began = time.perf_counter()
-    result = run_worlds(seed, workflows, chosen)
+    result = run_worlds(seed, workflows, chosen, definitions)
     took = time.perf_counter() - began
     if json_output:
         show_json(_as_json(result, seed, faults))
@@ -83,4 +90,5 @@ def _as_json(result: Result, seed: int, faults: str) -> dict[str, Any]:
 
 def _replay(failure: Failure) -> str:
     world = f"--seed {failure.seed} --workflows {failure.workflows}"
-    return f"fulcrum simulate {world} --faults {failure.faults.text}"
+    only = "".join(f" --definition {name}" for name in failure.definitions)
+    return f"fulcrum simulate {world} --faults {failure.faults.text}{only}"

@@ -65,7 +65,7 @@ def tell(found: Running, console: Console) -> list[Check]:
     """Drive every story to its end on what runs; the checks compare it with what must come."""
     client = Client(found.api)
     run = uuid4().hex[:6]
-    tellings = [Telling(story, f"{story.name}-{run}") for story in STORIES]
+    tellings = [Telling(story, f"{story.sku_prefix}{story.name}-{run}") for story in STORIES]
     _receive(client, [t for t in tellings if t.story.stocked], run)
     console.print()
     for telling in tellings:
@@ -179,7 +179,9 @@ def _parked(client: Client, message_id: str) -> dict[str, Any]:
 def _effects(found: Running, workflow_id: str) -> list[str]:
     url = f"{found.env['FULCRUM_PSP_URL']}/v1/effects?reference={workflow_id}"
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own simulator, on loopback
-        return [effect["kind"] for effect in json.load(answer)["effects"]]
+        effects = json.load(answer)["effects"]
+    moved = ("capture", "refund")
+    return [f"{e['kind']} {e['amount_minor']}" if e["kind"] in moved else e["kind"] for e in effects]
 
 
 def _until(look: Callable[[], _T]) -> _T:
@@ -205,7 +207,12 @@ def compare(
     """A story beside what the API and the provider tell of it. ``answers`` are the workflows it was given."""
     name, received = story.name, _RECEIVED if story.stocked else 0
     steps = {step["name"]: step["status"] for step in workflow.get("steps", ())}
-    wanted = {"available": received - story.held, "reserved": story.held, "consumed": 0, "received": received}
+    wanted = {
+        "available": received - story.held - story.left,
+        "reserved": story.held,
+        "consumed": story.left,
+        "received": received,
+    }
     checks = [
         Check(name, "ends", story.status, str(workflow.get("status"))),
         Check(name, "steps", _lines(story.steps), _lines(steps)),

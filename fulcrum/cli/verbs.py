@@ -16,6 +16,7 @@ from fulcrum.cli.client import Client, Output, OutputOption, note, segment, show
 from fulcrum.cli.exits import Exit
 from fulcrum.cli.printing import command_line, show_parts, state_of
 from fulcrum.errors import Rejected
+from fulcrum.saga.signals import HOLDS, SIGNALS
 
 _LOOK_EVERY = 0.3
 
@@ -37,7 +38,7 @@ Result = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Make the verbs commands of ``app``."""
     commands: tuple[Callable[..., None], ...] = (
-        retry, skip, pause, resume, cancel, compensate, extend, terminate,
+        retry, skip, pause, resume, cancel, compensate, extend, terminate, signal,
     )  # fmt: skip
     for command in commands:
         app.command(command.__name__)(command)
@@ -166,6 +167,22 @@ def cancel(
         note(f"stored, but not decided upon yet: `fulcrum wf show {workflow_id} --follow`")
     elif reply.body["event_id"] is None:
         note("it was being undone already: nothing new was asked for")
+
+
+def signal(
+    workflow_id: WorkflowId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(SIGNALS)}.")],
+    hold: Annotated[str, typer.Option(help=f"The reason to wait, one of: {', '.join(HOLDS)}.")],
+    reason: Reason,
+    actor: Actor = None,
+    idempotency_key: Key = None,
+    dry_run: DryRun = False,
+    wait: Wait = 10.0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Hold a workflow for a reason, or release it; it goes on when nothing holds it any more."""
+    body = _body(reason, dry_run, hold=hold)
+    _ask(f"signals/{segment(name)}", workflow_id, body, actor, idempotency_key, wait, output)
 
 
 # --- asking ---------------------------------------------------------------------------------------

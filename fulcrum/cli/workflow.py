@@ -16,6 +16,7 @@ from uuid import uuid4
 import typer
 
 from fulcrum.cli import finding, verbs, watching
+from fulcrum.cli.agreed import Agreed, DefinitionName, Holds, OnShort, Price, PromisedAt
 from fulcrum.cli.attempts import together
 from fulcrum.cli.client import (
     Client,
@@ -83,12 +84,21 @@ def start(
         bool, typer.Option("--wait", help="Follow it to its end; exit code 1 when it does not complete.")
     ] = False,
     timeout: Timeout = 300.0,
+    definition: DefinitionName = None,
+    price: Price = None,
+    on_short: OnShort = None,
+    promised_at: PromisedAt = None,
+    hold: Holds = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Start a workflow for an intent."""
+    """Start a workflow for an intent. What options say is added to what the file says.
+
+    A line of the file keeps its own on_short.
+    """
     client = Client()
     key = idempotency_key or str(uuid4())
-    reply = client.post("/v1/intents", _intent(file), key)
+    agreed = Agreed(definition, price or (), on_short, promised_at, hold or ())
+    reply = client.post("/v1/intents", agreed.added_to(_intent(file)), key)
     if idempotency_key is None:
         note(f"idempotency key {key}")
     if reply.headers.get("Idempotency-Replayed"):

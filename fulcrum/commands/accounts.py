@@ -7,7 +7,7 @@ asked for it. It is taken out once its service has answered it, or a person has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,10 +19,7 @@ from sqlalchemy.dialects.postgresql import Insert
 
 from fulcrum.store.bulk import arrays, insert_rows
 from fulcrum.store.database import Database, Transaction
-from fulcrum.store.relations import METADATA, time_column, uuid_column
-
-#: Which schema has the inbox of a service.
-SCHEMAS: Mapping[str, str] = {"payment": "payments", "inventory": "inventory"}
+from fulcrum.store.relations import METADATA, SCHEMA_OF, time_column, uuid_column
 
 PUBLISHED = Table(
     "commands_published",
@@ -94,7 +91,7 @@ async def enter_published(
 
 def _rows(issued: Iterable[Issued]) -> list[dict[str, Any]]:
     """As rows, each command once: one statement may not touch a row twice."""
-    return list({each.command_id: asdict(each) for each in issued if each.service in SCHEMAS}.values())
+    return list({each.command_id: asdict(each) for each in issued if each.service in SCHEMA_OF}.values())
 
 
 def _is_uuid(text: str) -> bool:

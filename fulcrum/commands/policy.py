@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from fulcrum.commands.retry import RetryPolicy
-from fulcrum.saga.messages import COMMANDS, Command, ReleaseStock, VoidPayment
+from fulcrum.saga.messages import (
+    COMMANDS,
+    CancelDelivery,
+    CancelPackJob,
+    Command,
+    ReleaseStock,
+    VoidPayment,
+)
 
 #: Six delays, up to an hour: about 75 minutes until a command is parked.
 DEFAULT = RetryPolicy(attempts=7)
@@ -17,6 +24,8 @@ POLICIES: Mapping[type[Command], RetryPolicy] = MappingProxyType(
     {
         VoidPayment: _UNDO,
         ReleaseStock: _UNDO,
+        CancelPackJob: _UNDO,
+        CancelDelivery: _UNDO,
     }
 )
 

@@ -1,7 +1,8 @@
 """Where do the published commands stand: handled, parked, or expected on a queue?
 
-A command is handled when its row in its service's inbox has an outcome. A parked message that a person has
-given up settles its command too. What is left in the accounts is parked, queued, or lost.
+A command is handled when its row in its service's inbox has an outcome, or, for a service that answers later,
+when it has a row there. A parked message that a person has given up settles its command too. What is left in
+the accounts is parked, queued, or lost.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from fulcrum.commands.accounts import PUBLISHED, SCHEMAS
+from fulcrum.commands.accounts import PUBLISHED
 from fulcrum.store.bulk import arrays, rows_of
 from fulcrum.store.database import Database, Row
-from fulcrum.store.relations import PARKED_MESSAGES, messaging
+from fulcrum.store.relations import ANSWER_LATER, PARKED_MESSAGES, SCHEMA_OF, messaging
 
 #: Statuses of a parked message that waits for a person, and of one that was sent to its service again.
 _WAITS = ("parked", "replaying")
@@ -78,18 +79,15 @@ def _latest_parking() -> LateralFromClause:
 
 
 def _answer(service: str) -> LateralFromClause:
-    """One row when the service has answered a command.
+    """One row when the service has answered a command, or taken it for good and answers later.
 
     The limit keeps the planner from joining the whole inbox, which has all of history, with a few commands.
     """
-    inbox = messaging(SCHEMAS[service]).inbox
+    inbox = messaging(SCHEMA_OF[service]).inbox
+    done = true() if service in ANSWER_LATER else inbox.c.outcome.is_not(None)
     return (
         select(inbox.c.message_id)
-        .where(
-            inbox.c.consumer == service,
-            inbox.c.message_id == PUBLISHED.c.command_id,
-            inbox.c.outcome.is_not(None),
-        )
+        .where(inbox.c.consumer == service, inbox.c.message_id == PUBLISHED.c.command_id, done)
         .limit(1)
         .lateral("answer")
     )
@@ -123,7 +121,7 @@ def _take_out_given_up() -> Delete:
 async def settle(db: Database) -> int:
     """Take out what was handled or given up by a person; returns how many commands that were."""
     settled = 0
-    for statement in (*(_take_out_handled(service) for service in SCHEMAS), _take_out_given_up()):
+    for statement in (*(_take_out_handled(service) for service in SCHEMA_OF), _take_out_given_up()):
         while True:
             taken = await db.execute(statement)
             settled += taken

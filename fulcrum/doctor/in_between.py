@@ -14,6 +14,7 @@ import redis
 from fulcrum.commands.retry import LEVELS
 from fulcrum.commands.topology import Topology
 from fulcrum.doctor.in_postgres import BY_HAND, rows
+from fulcrum.doctor.shipped import ships
 from fulcrum.doctor.violation import Env, Violation
 from fulcrum.saga.messages import SERVICES
 
@@ -27,7 +28,8 @@ def provider(env: Env) -> list[Violation]:
     url = f"{env['FULCRUM_PSP_URL']}/v1/effects"
     with urllib.request.urlopen(url, timeout=_HTTP_WITHIN) as answer:  # noqa: S310
         effects = json.load(answer)["effects"]
-    query = f"""SELECT workflow_id::text, status, amount_minor, currency, {BY_HAND} AS by_hand
+    query = f"""SELECT workflow_id::text, status, amount_minor, currency, {BY_HAND} AS by_hand,
+                       {ships("r")} AS ships
                 FROM read_model.workflow_runs r"""  # noqa: S608 - both parts are constants
     return effect_faults(effects, {row["workflow_id"]: row for row in rows(env, query)})
 
@@ -59,7 +61,9 @@ def effect_faults(
         kinds = done[workflow]
         given_back = 0 < sums[workflow]["capture"] == sums[workflow]["refund"]
         held = kinds["authorize"] - kinds["void"] - given_back
-        wrong = held != (1 if run["status"] == "completed" else 0) and not run.get("by_hand")
+        kept = run["status"] == "completed"
+        wrong = held != kept or (kept and run.get("ships") and not kinds["capture"])
+        wrong = wrong and not run.get("by_hand")
         if kinds["authorize"] > 1 or wrong:
             detail = f"{run['status']}: {_counted(kinds)}"
             found.append(Violation("the provider holds what the run says", workflow, detail))

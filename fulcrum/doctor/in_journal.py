@@ -296,7 +296,9 @@ def _commands(env: Env, issued: Mapping[str, str]) -> list[Violation]:
     """Every command that was decided took effect, and none that was not."""
     query = """
         SELECT message_id::text FROM payments.inbox UNION ALL
-        SELECT message_id::text FROM inventory.inbox"""
+        SELECT message_id::text FROM inventory.inbox UNION ALL
+        SELECT message_id::text FROM warehouse.inbox UNION ALL
+        SELECT message_id::text FROM courier.inbox"""
     taken = {row["message_id"] for row in rows(env, query)}
     receipts = {row["id"] for row in rows(env, "SELECT command_id::text AS id FROM intake.receipts")}
     return [

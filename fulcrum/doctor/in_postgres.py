@@ -7,18 +7,29 @@ Each query answers with what is wrong: a subject, and what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 import psycopg2.extras
 
+from fulcrum.doctor.shipped import CAPTURED, CONSUMED, ships
 from fulcrum.doctor.violation import Env, Violation
+from fulcrum.store.relations import SCHEMA_OF, SERVICE_SCHEMAS
 
 #: Runs whose effects an operator answers for: terminated, or with a step that somebody skipped.
 BY_HAND = """(r.status = 'terminated' OR EXISTS (
             SELECT FROM json_array_elements(r.steps) s WHERE s->>'skipped_by' IS NOT NULL))"""
+#: Runs that ended, and that no person answers for.
+_ENDED = f"""runs AS (SELECT r.* FROM read_model.workflow_runs r
+                   WHERE r.status IN ('completed', 'cancelled') AND NOT {BY_HAND})"""
+
+
+def _each(schemas: Iterable[str], query: str) -> str:
+    """``query`` of each schema, as one."""
+    return " UNION ALL ".join(query.format(schema) for schema in schemas)
+
 
 QUERIES: Mapping[str, str] = {
     "every intent has ended": """
@@ -44,7 +55,7 @@ QUERIES: Mapping[str, str] = {
         wanted AS (
             SELECT r.workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
             FROM read_model.workflow_runs r, json_array_elements(r.lines) l
-            WHERE r.status = 'completed' AND NOT {BY_HAND} GROUP BY 1, 2),
+            WHERE r.status = 'completed' AND NOT {ships("r")} AND NOT {BY_HAND} GROUP BY 1, 2),
         held AS (
             SELECT workflow_id, sku, quantity
             FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
@@ -59,6 +70,16 @@ QUERIES: Mapping[str, str] = {
             FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
             WHERE state IN ('held', 'confirmed') GROUP BY sku) h USING (sku)
         WHERE coalesce(s.reserved, 0) <> coalesce(h.quantity, 0)""",
+    "goods left for completed runs, and for no others": f"""
+        WITH {_ENDED} SELECT workflow_id, concat(cause, ': ', detail)
+        FROM ({CONSUMED}) found (workflow_id, cause, detail)""",
+    "what is consumed is what left for runs": """
+        SELECT sku, format('consumed %s, of runs %s', s.consumed, g.quantity)
+        FROM inventory.stock s FULL JOIN (
+            SELECT sku, sum(consumed) AS quantity
+            FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
+            WHERE state IN ('consumed', 'written_off') GROUP BY sku) g USING (sku)
+        WHERE coalesce(s.consumed, 0) <> coalesce(g.quantity, 0)""",
     "stock equals its ledger": """
         SELECT sku, format('stock %s/%s/%s, ledger %s/%s/%s',
                            s.available, s.reserved, s.consumed, l.available, l.reserved, l.consumed)
@@ -86,28 +107,57 @@ QUERIES: Mapping[str, str] = {
         WHERE r.status IS NULL
            OR (NOT {BY_HAND}
                AND (r.status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')
+                                                OR p.state = 'authorized' AND {ships("r")}
                                                 OR p.refunded_minor > 0)
                     OR r.status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded')))""",
     "no payment command is left open": """
         SELECT command_id, format('%s since %s', type, begun_at) FROM payments.open_commands""",
+    "pack jobs ended as their runs did": f"""
+        SELECT workflow_id, format('%s with a pack job that is %s',
+                                   coalesce(r.status, 'no run'), concat_ws(' to ', j.state, j.goal))
+        FROM read_model.workflow_runs r RIGHT JOIN warehouse.pack_jobs j USING (workflow_id)
+        WHERE r.status IS NULL
+           OR (NOT {BY_HAND}
+               AND (r.status IN ('completed', 'cancelled') AND j.goal IS NOT NULL
+                    OR r.status = 'completed' AND j.state NOT IN ('packed', 'handed_over')
+                    OR r.status = 'cancelled' AND j.state = 'packed'))""",
+    "no parcel is on its way for a run that ended without it": f"""
+        SELECT workflow_id, format('%s with a shipment that is %s', r.status, d.state)
+        FROM read_model.workflow_runs r JOIN courier.deliveries d USING (workflow_id)
+        WHERE NOT {BY_HAND}
+          AND (r.status = 'completed' AND d.state <> 'delivered'
+               OR r.status = 'cancelled' AND d.ended_at IS NULL AND NOT d.intercepted)""",
+    "no warehouse command is left open": """
+        SELECT command_id, format('%s since %s', type, begun_at) FROM warehouse.open_commands""",
+    "no more is packed than was ordered": """
+        SELECT workflow_id, format('%s: ordered %s, packed %s', sku, coalesce(wanted, 0), packed)
+        FROM (SELECT workflow_id, sku, sum(picked) AS packed FROM warehouse.pack_lines GROUP BY 1, 2) p
+        LEFT JOIN (
+            SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS wanted
+            FROM read_model.workflow_runs, json_array_elements(lines) l GROUP BY 1, 2
+        ) w USING (workflow_id, sku)
+        WHERE packed > coalesce(wanted, 0)""",
     "payments are of the intent's amount": """
         SELECT p.workflow_id, format('asked for %s %s', p.amount_minor, p.currency)
         FROM payments.payments p JOIN intake.intents i USING (workflow_id)
         WHERE p.authorize_key IS NOT NULL
           AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)""",
-    "outboxes are empty": """
-        SELECT 'intake', count(*)::text FROM intake.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'payments', count(*)::text FROM payments.outbox HAVING count(*) > 0 UNION ALL
-        SELECT 'inventory', count(*)::text FROM inventory.outbox HAVING count(*) > 0""",
-    "every command received was answered": """
-        SELECT message_id, 'payments' FROM payments.inbox WHERE outcome IS NULL UNION ALL
-        SELECT message_id, 'inventory' FROM inventory.inbox WHERE outcome IS NULL""",
+    "what was captured is the price of what left": f"""
+        WITH {_ENDED} SELECT workflow_id, concat(cause, ': ', detail)
+        FROM ({CAPTURED}) found (workflow_id, cause, detail)""",
+    "outboxes are empty": _each(
+        SERVICE_SCHEMAS, "SELECT '{0}', count(*)::text FROM {0}.outbox HAVING count(*) > 0"
+    ),
+    "every command received was answered": _each(
+        SCHEMA_OF.values(), "SELECT message_id, '{0}' FROM {0}.inbox WHERE outcome IS NULL"
+    ),
     "nothing is parked": """
         SELECT id::text, format('%s of %s: %s', type, service, error)
-        FROM ops.parked_messages WHERE status IN ('parked', 'replaying') UNION ALL
-        SELECT event_id::text, format('outbox of intake: %s', error) FROM intake.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of payments: %s', error) FROM payments.outbox_parked UNION ALL
-        SELECT event_id::text, format('outbox of inventory: %s', error) FROM inventory.outbox_parked""",
+        FROM ops.parked_messages WHERE status IN ('parked', 'replaying') UNION ALL """
+    + _each(
+        SERVICE_SCHEMAS,
+        "SELECT event_id::text, format('outbox of {0}: %s', error) FROM {0}.outbox_parked",
+    ),
 }
 
 

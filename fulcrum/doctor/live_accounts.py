@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fulcrum.commands.accounts import SCHEMAS
 from fulcrum.commands.balance import Depths, Steady, missing
 from fulcrum.commands.depth import depths
 from fulcrum.commands.standing import overdue_statement
 from fulcrum.doctor.findings import Fault, Finding, found
 from fulcrum.doctor.live_postgres import Scope, connect
 from fulcrum.settings import Settings
+from fulcrum.store.relations import SCHEMA_OF
 from fulcrum.store.statements import compiled
 from fulcrum.wire.reading import committed
 from fulcrum.wire.topics import Topics
@@ -75,7 +75,7 @@ def _overdue(settings: Settings, grace: float) -> dict[str, list[Overdue]]:
     try:
         with connection.cursor() as cursor:
             late: dict[str, list[Overdue]] = {}
-            for service in SCHEMAS:
+            for service in SCHEMA_OF:
                 cursor.execute(*compiled(overdue_statement(service), {"grace": grace}))
                 late[service] = [Overdue(*row) for row in cursor.fetchall()]
     finally:

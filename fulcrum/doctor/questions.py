@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fulcrum.doctor.findings import State
+from fulcrum.doctor.shipped import CAPTURED, CONSUMED, ships
 from fulcrum.saga.run import Status
+from fulcrum.store.relations import SCHEMA_OF, SERVICE_SCHEMAS
 
 
 class Over(StrEnum):
@@ -90,15 +92,17 @@ _INTENT = f"""
     WHERE r.{_PICKED} AND (i.intent_id, i.amount_minor, i.currency) IS DISTINCT FROM
                           (r.intent_id, r.amount_minor, r.currency)"""
 
+_RECEIVED = " UNION ALL ".join(
+    f"""
+        SELECT message_id, outcome FROM {schema}.inbox JOIN done USING (message_id)
+        WHERE consumer = '{service}'"""
+    for service, schema in SCHEMA_OF.items()
+)
 _NOT_CARRIED_OUT = f"""
     WITH {_SETTLED}, done AS (
         SELECT workflow_id, s->>'name' AS step, (s->>'command_id')::uuid AS message_id
         FROM settled, json_array_elements(steps) s WHERE s->>'status' = 'done'),
-    received AS (
-        SELECT message_id, outcome FROM payments.inbox JOIN done USING (message_id)
-        WHERE consumer = 'payment' UNION ALL
-        SELECT message_id, outcome FROM inventory.inbox JOIN done USING (message_id)
-        WHERE consumer = 'inventory')
+    received AS ({_RECEIVED})
     SELECT workflow_id, CASE WHEN i.message_id IS NULL THEN 'not received' ELSE 'not answered' END,
            concat(step, ' ', message_id)
     FROM done LEFT JOIN received i USING (message_id) WHERE i.message_id IS NULL OR i.outcome IS NULL"""
@@ -106,7 +110,8 @@ _NOT_CARRIED_OUT = f"""
 _HOLDS = f"""
     WITH {_SETTLED}, wanted AS (
         SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
-        FROM settled, json_array_elements(lines) l WHERE status = 'completed' GROUP BY 1, 2),
+        FROM settled, json_array_elements(lines) l
+        WHERE status = 'completed' AND NOT {ships("settled")} GROUP BY 1, 2),
     held AS (
         SELECT workflow_id, l.sku, l.quantity
         FROM settled JOIN inventory.reservations v USING (workflow_id)
@@ -117,6 +122,12 @@ _HOLDS = f"""
     FROM wanted w FULL JOIN held h USING (workflow_id, sku)
     LEFT JOIN inventory.reservations v USING (workflow_id)
     WHERE w.quantity IS DISTINCT FROM h.quantity AND (v.changed_at IS NULL OR v.changed_at < {_PAST})"""
+
+_CONSUMED = f"""
+    WITH {_SETTLED}, runs AS (SELECT * FROM settled) {CONSUMED}"""
+
+_CAPTURED = f"""
+    WITH {_SETTLED}, runs AS (SELECT * FROM settled) {CAPTURED}"""
 
 _LEDGER = """
     SELECT sku, 'another sum', concat('stock ', s.available, '/', s.reserved, '/', s.consumed,
@@ -135,12 +146,21 @@ _RESERVED = """
         WHERE state IN ('held', 'confirmed') GROUP BY sku) h USING (sku)
     WHERE coalesce(s.reserved, 0) <> coalesce(h.quantity, 0)"""
 
+_GONE = """
+    SELECT sku, 'another sum', concat('consumed ', s.consumed, ', of runs ', g.quantity)
+    FROM inventory.stock s FULL JOIN (
+        SELECT sku, sum(consumed) AS quantity
+        FROM inventory.reservation_lines JOIN inventory.reservations USING (workflow_id)
+        WHERE state IN ('consumed', 'written_off') GROUP BY sku) g USING (sku)
+    WHERE coalesce(s.consumed, 0) <> coalesce(g.quantity, 0)"""
+
 _PAID = f"""
     WITH {_SETTLED}
     SELECT workflow_id, concat(status, ', payment ', coalesce(p.state, 'missing')),
            concat('asked ', p.requested_at, ', settled ', p.settled_at)
     FROM settled LEFT JOIN payments.payments p USING (workflow_id)
     WHERE (status = 'completed' AND (p.state IS NULL OR p.state NOT IN ('authorized', 'captured')
+                                     OR p.state = 'authorized' AND {ships("settled")}
                                      OR p.refunded_minor > 0)
            OR status = 'cancelled' AND p.state NOT IN ('declined', 'voided', 'refunded'))
       AND coalesce(greatest(p.requested_at, p.settled_at), updated_at) < {_PAST}"""
@@ -151,14 +171,34 @@ _AMOUNT = f"""
     WHERE p.{_PICKED} AND p.authorize_key IS NOT NULL
       AND (p.amount_minor, p.currency) IS DISTINCT FROM (i.amount_minor, i.currency)"""
 
-_SCHEMAS = ("intake", "payments", "inventory")
+_PACKING = f"""
+    WITH {_SETTLED}
+    SELECT workflow_id, concat(status, ', pack job ', concat_ws(' to ', j.state, j.goal)),
+           concat('changed ', j.changed_at)
+    FROM settled JOIN warehouse.pack_jobs j USING (workflow_id)
+    WHERE (j.goal IS NOT NULL
+           OR status = 'completed' AND j.state NOT IN ('packed', 'handed_over')
+           OR status = 'cancelled' AND j.state = 'packed')
+      AND j.changed_at < {_PAST}"""
+
+_PACKED = f"""
+    WITH ordered AS (
+        SELECT workflow_id, l->>'sku' AS sku, sum((l->>'quantity')::bigint) AS quantity
+        FROM read_model.workflow_runs, json_array_elements(lines) l WHERE {_PICKED} GROUP BY 1, 2),
+    packed AS (
+        SELECT workflow_id, sku, sum(picked) AS quantity FROM warehouse.pack_lines
+        WHERE {_PICKED} GROUP BY 1, 2)
+    SELECT workflow_id, 'more than was ordered',
+           concat(sku, ': ordered ', o.quantity, ', packed ', p.quantity)
+    FROM packed p LEFT JOIN ordered o USING (workflow_id, sku)
+    WHERE p.quantity > coalesce(o.quantity, 0)"""
 
 _NOT_RELAYED = " UNION ALL ".join(
     f"""
     SELECT '{schema}', 'not relayed', concat('row ', id, ' for ', topic, ' since ', created_at)
     FROM (SELECT * FROM {schema}.outbox WHERE shard = 0 ORDER BY id LIMIT %(limit)s) first_rows
     WHERE created_at < {_PAST}"""
-    for schema in _SCHEMAS
+    for schema in SERVICE_SCHEMAS
 )
 
 _PARKED = """
@@ -168,7 +208,7 @@ _PARKED = """
     f"""
     SELECT event_id::text, 'outbox of {schema}', error
     FROM (SELECT * FROM {schema}.outbox_parked ORDER BY shard, id LIMIT %(limit)s) parked_rows"""
-    for schema in _SCHEMAS
+    for schema in SERVICE_SCHEMAS
 )
 
 QUESTIONS: tuple[Question, ...] = (
@@ -179,10 +219,15 @@ QUESTIONS: tuple[Question, ...] = (
     Question("every run has its intent", 2, Over.RUNS, _INTENT),
     Question("what is done was received and answered", 2, Over.RUNS, _NOT_CARRIED_OUT),
     Question("a completed run holds its lines, a cancelled one none", 3, Over.RUNS, _HOLDS),
+    Question("goods left for completed runs, and for no others", 3, Over.RUNS, _CONSUMED),
     Question("stock equals its ledger", 3, Over.STOCK, _LEDGER),
     Question("what is reserved is what runs hold", 3, Over.STOCK, _RESERVED),
+    Question("what is consumed is what left for runs", 3, Over.STOCK, _GONE),
     Question("payments ended as their runs did", 4, Over.RUNS, _PAID),
     Question("payments are of the intent's amount", 4, Over.RUNS, _AMOUNT),
+    Question("what was captured is the price of what left", 4, Over.RUNS, _CAPTURED),
+    Question("no finished run has a pack job under way", 3, Over.RUNS, _PACKING),
+    Question("no more is packed than was ordered", 3, Over.RUNS, _PACKED),
     Question("outboxes are relayed", 5, Over.OUTBOXES, _NOT_RELAYED),
     Question("no message is parked", 5, Over.PARKED, _PARKED, State.ATTENTION),
     Question("versions are dense", 6, Over.RUNS, _SPARSE),
@@ -216,7 +261,7 @@ PICKS: dict[Over, str] = {
 }
 
 #: Tables that are looked into, where no subjects are picked.
-LOOKED_AT: dict[Over, int] = {Over.OUTBOXES: len(_SCHEMAS), Over.PARKED: len(_SCHEMAS) + 1}
+LOOKED_AT: dict[Over, int] = {Over.OUTBOXES: len(SERVICE_SCHEMAS), Over.PARKED: len(SERVICE_SCHEMAS) + 1}
 
 #: How many rows would have to be added up, as the planner estimates.
 TO_ADD_UP = """

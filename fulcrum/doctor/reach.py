@@ -33,8 +33,12 @@ ROLE_PORTS: Mapping[str, int] = {
     "projector": 6067,
     "payment": 8082,
     "inventory": 8083,
+    "warehouse": 8084,
+    "courier": 8085,
 }
 PROVIDER = "psp-simulator"
+FLOOR = "warehouse-simulator"
+CARRIER = "courier-simulator"
 SERVERS = ("kafka", "rabbitmq", "postgres", "redis", "registry")
 
 
@@ -57,7 +61,8 @@ class Reached:
 def role_addresses(settings: Settings, api: str | None) -> dict[str, str]:
     """Where the roles are unless somebody says otherwise: on this machine, on their default ports."""
     found = {role: f"http://{settings.http_host}:{settings.port(port)}" for role, port in ROLE_PORTS.items()}
-    return {**found, **({"intake": api} if api else {}), PROVIDER: settings.psp_url}
+    outside = {PROVIDER: settings.psp_url, FLOOR: settings.warehouse_url, CARRIER: settings.courier_url}
+    return {**found, **({"intake": api} if api else {}), **outside}
 
 
 async def reach(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
 import time
@@ -17,8 +18,15 @@ from fulcrum.localstack.home import Say
 from fulcrum.localstack.stack import Stack, undisturbed
 from fulcrum.localstack.supervisor import Log, RoleProcess, Supervisor
 
-#: Every role, the payment provider first because the payment service must be told where it is.
-ROLES = ("psp-simulator", "intake", "agents", "projector", "payment", "inventory")
+#: Those that stand for the outside world, with the setting that says where each keeps its effects, and the
+#: one that says where it is. They start first, because the services must be told.
+SIMULATORS = {
+    "psp-simulator": ("FULCRUM_PSP_LOG", "FULCRUM_PSP_URL"),
+    "warehouse-simulator": ("FULCRUM_WAREHOUSE_LOG", "FULCRUM_WAREHOUSE_URL"),
+    "courier-simulator": ("FULCRUM_COURIER_LOG", "FULCRUM_COURIER_URL"),
+}
+#: Every role.
+ROLES = (*SIMULATORS, "intake", "agents", "projector", "payment", "inventory", "warehouse", "courier")
 
 #: What a fresh set of servers lacks. The three touch different servers, so they run side by side.
 STEPS = (("db", "migrate"), ("topics", "create"), ("schema", "register"))
@@ -64,14 +72,32 @@ def prepare(env: Mapping[str, str], say: Say, log: Path, steps: Sequence[Sequenc
     say(f"setup      {', '.join(' '.join(step) for step in steps)} ({time.monotonic() - began:.1f} s)")
 
 
-def start_roles(supervisor: Supervisor, psp_log: Path | None = None) -> dict[str, RoleProcess]:
-    """Start every role; the payment service learns where the provider is."""
-    kept = {"FULCRUM_PSP_LOG": str(psp_log)} if psp_log else {}
-    provider = supervisor.start("psp-simulator", env=kept)
-    found = {provider.name: provider}
-    for role in ROLES[1:]:
-        found[role] = supervisor.start(role, env={"FULCRUM_PSP_URL": provider.url})
+def start_roles(supervisor: Supervisor, effects: Path | None = None) -> dict[str, RoleProcess]:
+    """Start every role; the services learn where the simulators are, which keep what happened in ``effects``.
+
+    None: they keep it in memory. The simulated courier learns where to send its webhooks.
+    """
+    # Both must know the secret, and the simulator the port of a role that is not started yet.
+    port = supervisor.free_port()
+    secret = os.environ.get("FULCRUM_WEBHOOK_SECRET") or secrets.token_hex(16)
+    signed = {"FULCRUM_WEBHOOK_SECRET": secret}
+    sent = {**signed, "FULCRUM_COURIER_WEBHOOK_URL": f"http://127.0.0.1:{port}/webhooks/courier"}
+    found: dict[str, RoleProcess] = {}
+    for role, (log, _) in SIMULATORS.items():
+        kept = {log: str(effects / f"{role.removesuffix('-simulator')}-effects.log")} if effects else {}
+        found[role] = supervisor.start(role, env={**kept, **(sent if role == "courier-simulator" else {})})
+    outside = outside_world(found)
+    for role in ROLES[len(SIMULATORS) :]:
+        if role == "courier":
+            found[role] = supervisor.start(role, env={**outside, **signed}, port=port)
+        else:
+            found[role] = supervisor.start(role, env=outside)
     return found
+
+
+def outside_world(roles: Mapping[str, RoleProcess]) -> dict[str, str]:
+    """Where the simulators are, as settings."""
+    return {url: roles[role].url for role, (_, url) in SIMULATORS.items()}
 
 
 def where(roles: Mapping[str, RoleProcess]) -> str:
@@ -102,19 +128,19 @@ def running(
         mine = {**addresses, **(env or {})}
         if namespace:
             mine["FULCRUM_NAMESPACE"] = namespace
-        # The provider's effects lie among the logs, and belong to one namespace alone.
+        # The effects of the outside world lie among the logs, and belong to one namespace alone.
         named = mine.get("FULCRUM_NAMESPACE") or os.environ.get("FULCRUM_NAMESPACE", "")
         logs = stack.home.path / "logs" / named
         prepare(mine, say, logs / "setup.log")
         began = time.monotonic()
         supervisor = Supervisor(mine, log, logs)
         try:
-            roles = start_roles(supervisor, logs / "psp-effects.log")
+            roles = start_roles(supervisor, logs)
             found = Running(
                 {
                     **mine,
                     "FULCRUM_API": roles["intake"].url,
-                    "FULCRUM_PSP_URL": roles["psp-simulator"].url,
+                    **outside_world(roles),
                     "FULCRUM_ROLES": where(roles),
                 },
                 supervisor,

@@ -102,6 +102,7 @@ class Supervisor:
         self._command = command
         self._grace = grace
         self._roles: dict[str, RoleProcess] = {}
+        self._given: list[int] = []
         self._orders: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -111,19 +112,30 @@ class Supervisor:
     # What others ask of it
 
     def start(
-        self, role: str, *, name: str | None = None, env: Mapping[str, str] | None = None
+        self,
+        role: str,
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> RoleProcess:
-        """Start ``role``; under the same ``name`` it keeps its port over a stop."""
+        """Start ``role``; under the same ``name`` it keeps its port over a stop. ``port``: its first one."""
         name = name or role
         known = self._roles.get(name)
         if known is not None and known.wanted:
             raise StackError(f"role {name!r} runs already")
-        port = known.port if known else free_port(avoid=[other.port for other in self._roles.values()])
+        port = known.port if known else port or self.free_port()
         mine = {**self._env, **(env or {}), "FULCRUM_HTTP_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         process = RoleProcess(name, role, port, mine, self._log_dir / f"{name}.log", wanted=True)
         self._roles[name] = process
         self._order(lambda: self._spawn(process))
         return process
+
+    def free_port(self) -> int:
+        """A port that no role has, and that is given to nobody else."""
+        port = free_port(avoid=[*self._given, *(other.port for other in self._roles.values())])
+        self._given.append(port)
+        return port
 
     def wait_ready(self, within: float) -> None:
         """Return when every started role is ready. StackError names those that are not, with their log."""

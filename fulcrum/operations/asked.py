@@ -54,7 +54,7 @@ async def begin(db: Database, operation: str, epoch: int, canary_wait: float) ->
         verb = verb_of(found["kind"])
         assert verb is not None, found["kind"]
         workflow_id = item["workflow_id"]
-        reason = case(*kept_out(verb), else_=None).label("reason")
+        reason = case(*kept_out(verb, found["arguments"]), else_=None).label("reason")
         run = await tx.one(select(reason).where(workflow_runs.c.workflow_id == workflow_id))
         if run is None or run["reason"] is not None:
             await moves.move_item(tx, item, PENDING, SKIPPED, run["reason"] if run else UNKNOWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fulcrum.saga.verbs import Verb
+from fulcrum.saga.verbs import MIGRATE, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,9 @@ KINDS: Mapping[str, Kind] = {
 
 CANCEL = "cancel"
 _WORKFLOW = "workflow."
+MIGRATE_KIND = f"{_WORKFLOW}{MIGRATE}"
 #: Kinds of operations on workflows: each asks the same of every one.
-WORKFLOW_KINDS: tuple[str, ...] = tuple(f"{_WORKFLOW}{verb}" for verb in (*Verb, CANCEL))
+WORKFLOW_KINDS: tuple[str, ...] = tuple(f"{_WORKFLOW}{verb}" for verb in (*Verb, CANCEL, MIGRATE))
 
 
 def verb_of(kind: str) -> str | None:

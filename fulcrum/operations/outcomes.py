@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, func, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from fulcrum.operations.accounting import FAILED, SUCCEEDED
 from fulcrum.operations.moves import SENT, move_item
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.store.database import Database, Row
+from fulcrum.store.relations import ANSWER_LATER, SCHEMA_OF, messaging, uuid_column
 from fulcrum.store.relations import PARKED_MESSAGES as PARKED
-from fulcrum.store.relations import messaging, uuid_column
 
 PARKED_AGAIN = "parked again"
 TAKEN = "taken"
-#: The schema whose inbox knows what a service took.
-INBOXES: Mapping[str, str] = {"payment": "payments", "inventory": "inventory"}
 #: Items looked at in one go, and for how long after they were sent: longer than all retries together.
 _BATCH = 500
 _WATCHED = timedelta(hours=3)
@@ -75,7 +73,7 @@ async def _settle(db: Database, item: Row, state: str, outcome: str) -> bool:
 async def _taken(db: Database, items: Sequence[Row]) -> set[tuple[str, str]]:
     """Service and message id of those that took effect."""
     found: set[tuple[str, str]] = set()
-    for service, schema in INBOXES.items():
+    for service, schema in SCHEMA_OF.items():
         ids = [item["message_id"] for item in items if item["service"] == service]
         ids = [each for each in ids if _is_uuid(each)]
         if not ids:
@@ -84,7 +82,7 @@ async def _taken(db: Database, items: Sequence[Row]) -> set[tuple[str, str]]:
         settled = select(inbox.c.message_id).where(
             inbox.c.consumer == service,
             inbox.c.message_id == bindparam("ids", type_=ARRAY(uuid_column())).any_(),
-            inbox.c.outcome.is_not(None),
+            true() if service in ANSWER_LATER else inbox.c.outcome.is_not(None),
         )
         found |= {(service, row["message_id"]) for row in await db.all(settled, {"ids": ids})}
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -25,8 +27,10 @@ from fulcrum.operations.plan import IN_ANOTHER, MOST, UNKNOWN, Plan, plan_of
 from fulcrum.operations.relations import ITEMS, OPERATIONS
 from fulcrum.operations.requests import Request, WorkflowFilter
 from fulcrum.readmodel.relations import workflow_runs as runs
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.migrate import common
 from fulcrum.saga.run import Status, StepStatus
-from fulcrum.saga.verbs import Verb
+from fulcrum.saga.verbs import MIGRATE, Verb
 from fulcrum.store.database import Transaction
 
 #: The service of an item that is a workflow.
@@ -50,7 +54,7 @@ async def planned_workflows(
     return plan_of(found, request.limit)
 
 
-def kept_out(verb: str) -> list[tuple[ColumnElement[bool], Any]]:
+def kept_out(verb: str, arguments: Mapping[str, Any]) -> list[tuple[ColumnElement[bool], Any]]:
     """What ``verb`` cannot be asked of, with the reason: the SQL of conditions on a run.
 
     Only what is certain to be refused. The workflow itself decides upon the rest.
@@ -67,9 +71,24 @@ def kept_out(verb: str) -> list[tuple[ColumnElement[bool], Any]]:
         found.append((status != Status.PAUSED, literal("not paused", Text())))
     if verb == Verb.PAUSE:
         found.append((status == Status.PAUSED, literal("already paused", Text())))
+    if verb == MIGRATE:
+        found += _not_moved(json.loads(arguments["result"])["definition"])
     if verb == CANCEL:
         found.append((status.in_(_UNDONE), func.concat("already ", status)))
     return found
+
+
+def _not_moved(target: str) -> Iterator[tuple[ColumnElement[bool], Any]]:
+    """What cannot go on under ``target``: what is being undone, is under it, or has gone too far."""
+    yield runs.c.status.in_(_UNDONE), func.concat("already ", runs.c.status)
+    yield runs.c.definition == target, literal("under it already", Text())
+    for name, definition in DEFINITIONS.items():
+        same = common(definition, DEFINITIONS[target])
+        beyond = [step.name for step in definition.steps[len(same) :]]
+        yield (
+            and_(runs.c.definition == name, _has_begun(beyond)),
+            literal("past_the_difference", Text()),
+        )
 
 
 def _classified(request: Request, wanted: WorkflowFilter) -> Select[Any]:
@@ -86,7 +105,7 @@ def _classified(request: Request, wanted: WorkflowFilter) -> Select[Any]:
         )
         .exists()
     )
-    reason = case((in_another, literal(IN_ANOTHER, Text())), *kept_out(verb), else_=None)
+    reason = case((in_another, literal(IN_ANOTHER, Text())), *kept_out(verb, request.arguments), else_=None)
     query = select(runs.c.workflow_id, runs.c.started_at, reason.label("kept_out"))
     return query.where(*_conditions(request, wanted))
 
@@ -113,6 +132,13 @@ def _has_step(name: str | None, *statuses: StepStatus) -> Exists:
     part = step.op("->>", return_type=Text())
     found = select(literal(1)).where(part("status").in_([str(status) for status in statuses]))
     return (found if name is None else found.where(part("name") == name)).exists()
+
+
+def _has_begun(names: Sequence[str]) -> Exists:
+    """Whether a run has asked for one of the steps."""
+    step: ColumnElement[Any] = func.json_array_elements(runs.c.steps, type_=JSON).column_valued("each_step")
+    part = step.op("->>", return_type=Text())
+    return select(literal(1)).where(part("name").in_(names), part("status") != StepStatus.PENDING).exists()
 
 
 def _frozen(request: Request, operation: str, classified: Any) -> Any:

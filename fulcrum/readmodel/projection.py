@@ -40,6 +40,9 @@ class RunRow(TypedDict):
     finished_at: str | None
     steps: list[dict[str, Any]]
     step: str | None
+    promised_at: str | None
+    holds: list[str]
+    intercept: str | None
 
 
 class EntryRow(TypedDict):
@@ -103,6 +106,9 @@ def project_run(decision: DecisionMade) -> RunRow:
         finished_at=_finished_at(decision),
         steps=[_step(step, step.name in decision.standing) for step in decision.steps],
         step=_awaited(decision),
+        promised_at=_optional(decision.promised_at),
+        holds=list(decision.holds),
+        intercept=decision.intercept,
     )
 
 

@@ -39,6 +39,9 @@ workflow_runs = Table(
     Column("finished_at", time_column()),
     Column("steps", JSON),
     Column("step", Text),
+    Column("promised_at", time_column()),
+    Column("holds", JSON),
+    Column("intercept", Text),
     schema=LIVE_SCHEMA,
 )
 

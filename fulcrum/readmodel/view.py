@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fulcrum.readmodel.latency import timed
-from fulcrum.readmodel.projection import timestamp
+from fulcrum.readmodel.milestones import late_by, milestones
+from fulcrum.readmodel.projection import compact, timestamp
 
 Source = Literal["cache", "database", "intake"]
 
@@ -53,11 +54,16 @@ def answer(
     freshness: Freshness,
     attempts: Sequence[Mapping[str, Any]] | None = (),
     waiting_on: str | None = None,
+    now: datetime | None = None,
 ) -> str:
     """The whole answer about one workflow, as JSON text; ``attempts`` None: not known at present.
 
-    ``waiting_on`` is JSON text too; None: the workflow is finished.
+    ``waiting_on`` is JSON text too; None: the workflow is finished. How late it is is told as of ``now``, or
+    of the view.
     """
+    run = json.loads(view.run)
+    reached = [{"name": name, "at": at} for name, at in milestones(run).items()]
+    progress = compact({"milestones": reached, "late_by": late_by(run, now or freshness.as_of)})[1:-1]
     known = (view.entries[version] for version in sorted(view.entries) if version <= view.version)
     entries = ",".join(timed(known))
     stamp = (
@@ -65,4 +71,6 @@ def answer(
     )
     tried = json.dumps(attempts, separators=(",", ":")) if attempts else "null" if attempts is None else "[]"
     waits = f'"waiting_on":{waiting_on or "null"}'
-    return f'{view.run[:-1]},"timeline":[{entries}],"attempts":{tried},{waits},"freshness":{stamp}}}'
+    return (
+        f'{view.run[:-1]},{progress},"timeline":[{entries}],"attempts":{tried},{waits},"freshness":{stamp}}}'
+    )

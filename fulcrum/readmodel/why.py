@@ -1,7 +1,11 @@
-"""What does a workflow wait for, since when, and what happens next? One sentence for every status. Pure."""
+"""What does a workflow wait for, since when, and what happens next? One sentence for every status. Pure.
+
+Long, because every kind of waiting has its own words, and all are of one sentence.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,7 +13,7 @@ from typing import Any
 
 from fulcrum.readmodel.awaited import Awaited, awaited
 from fulcrum.readmodel.projection import FINAL
-from fulcrum.saga.run import Status
+from fulcrum.saga.run import OPERATOR, UNDO_REFUSED, Status
 
 #: A status that no decision gives: the intent is stored, and nothing is decided yet.
 ACCEPTED = "accepted"
@@ -94,19 +98,27 @@ def _accepted(facts: Facts) -> Why:
 def _paused(facts: Facts, waiting: Awaited | None) -> Why:
     entry = _entered(facts)
     actor = entry["cause"].get("actor") if entry and entry["cause"].get("verb") == "pause" else None
-    begin = f"paused by {actor}" if actor else "paused"
+    begin = _held_for(facts.run.get("holds") or (), f"paused by {actor}" if actor else "paused")
+    ends = "resumed" if begin.startswith("paused") else "released"
     if waiting is not None and waiting.state.get("held"):
         begin += f"; {waiting.commands[0]} is held back"
     elif waiting is not None:
         begin += f" while waiting on {waiting.event}"
     return Why(
-        sentence=f"{begin}; nothing leaves until it is resumed",
+        sentence=f"{begin}; nothing leaves until it is {ends}",
         waits_for="a person",
         since=_since_status(facts, entry),
-        next="a person resumes it",
+        next=f"a person {ends[:-1]}s it",
         step=None if waiting is None else waiting.row.name,
         command=None if waiting is None else waiting.commands[0],
     )
+
+
+def _held_for(holds: Sequence[str], paused: str) -> str:
+    """Why it waits: the holds that are released by signals, and the operator's pause."""
+    reasons = [hold for hold in holds if hold != OPERATOR]
+    told = f"held for {', '.join(reasons)}" if reasons else paused
+    return f"{told} and {paused}" if reasons and OPERATOR in holds else told
 
 
 def _finished(facts: Facts, waiting: Awaited | None) -> Why:
@@ -137,8 +149,11 @@ def _nothing_awaited(facts: Facts) -> Why:
 
 def _given_up(facts: Facts, waiting: Awaited) -> Why:
     undo, last = waiting.commands[0], _last_attempt(facts, waiting)
+    refused = (waiting.state.get("reason") or "").removeprefix(f"{UNDO_REFUSED}: ")
     parts = [
-        f"{undo} was not answered within {waiting.state['late']} deadlines",
+        f"{undo} was refused: {refused}"
+        if refused != waiting.state.get("reason")
+        else f"{undo} was not answered within {waiting.state['late']} deadlines",
         *_parked(_mine(facts.parked, waiting)),
         *_error(last),
         f"only {waiting.event} or a person moves it",
@@ -159,7 +174,7 @@ def _waiting(facts: Facts, waiting: Awaited) -> Why:
     retry_due = moment(last["next_due"]) if last is not None and not parked else None
     deadline = moment(waiting.state["deadline_at"])
     undoing = f"undoing {waiting.row.name}: " if waiting.undoing else ""
-    parts = [f"{undoing}waiting on {waiting.event}", *_parked(parked)]
+    parts = [f"{undoing}waiting on {waiting.event}", *_progress(waiting, facts.now), *_parked(parked)]
     happens: list[tuple[datetime, str]] = []
     if last is not None and retry_due is not None:
         number = f"attempt {last['attempt'] + 1}"
@@ -175,6 +190,7 @@ def _waiting(facts: Facts, waiting: Awaited) -> Why:
         parts.append("no deadline runs")
     parts += _error(last) if not parked else ()
     parts += _counted(int(waiting.state.get("late") or 0), "deadline", "passed")
+    parts += _intercept(facts.run)
     if facts.others:
         verb = "waits" if facts.others == 1 else "wait"
         parts += _counted(facts.others, "other", f"{verb} for the same")
@@ -200,11 +216,32 @@ def _waiting(facts: Facts, waiting: Awaited) -> Why:
 
 def _at_deadline(waiting: Awaited) -> str:
     """What the orchestrator does when the answer has not come by then."""
-    if int(waiting.state.get("late") or 0) + 1 >= waiting.row.patience:
-        return "it needs attention" if waiting.undoing else "the step counts as failed and is undone"
+    late = int(waiting.state.get("late") or 0) + 1
+    if waiting.undoing and late >= waiting.row.patience:
+        return "it needs attention"
+    if not waiting.undoing and waiting.row.gives_up(late):
+        return "the step counts as failed and is undone"
     if waiting.undoing or waiting.row.query is None:
         return f"{waiting.commands[0]} is sent again"
     return f"{waiting.row.query.__name__} is sent"
+
+
+def _progress(waiting: Awaited, now: datetime) -> Iterator[str]:
+    """What the step has told of itself, such as that it waits for goods."""
+    reason = waiting.state.get("reason")
+    if waiting.undoing or waiting.row.progress is None or not reason:
+        return
+    until = moment(json.loads(waiting.state.get("result") or "{}").get("waits_until"))
+    if until is None:
+        yield f"{waiting.row.name} is delayed: {reason}"
+    else:
+        yield f"goods are short; {'waits' if until >= now else 'waited'} for them until {_clock(until, now)}"
+
+
+def _intercept(run: _Row) -> Iterator[str]:
+    """A cancellation that somebody has yet to answer."""
+    if run.get("intercept"):
+        yield f"{run['intercept']}; the parcel is to be stopped, and that is not answered yet"
 
 
 def _mine(rows: Iterable[_Row], waiting: Awaited) -> list[_Row]:

@@ -1,17 +1,19 @@
 """What an event means to a run. Everything a workflow does is decided here and nowhere else.
 
 ``decide`` is pure and total: no I/O, clock, randomness or logging; time enters only inside events.
-What the tables do not foresee is ignored *with a reason*, never guessed. The rules are here; the moves that
-they choose between are in ``moves``, what operators ask for in ``verbs``.
+What the tables do not foresee is ignored *with a reason*, never guessed. The rules for times and
+people are here, those for answers in ``answers``; the moves that they choose between are in ``moves``, what
+operators ask for in ``verbs``.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
+from fulcrum.saga.answers import answer
 from fulcrum.saga.decision import Decision, Duplicate, Forget, Outcome, Undeliverable
-from fulcrum.saga.definitions import DEFINITIONS, Step
+from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.intercept import intercept, send_intercept, under_way, without_moot_intercept
 from fulcrum.saga.messages import (
     Answer,
     CancelRequested,
@@ -21,26 +23,22 @@ from fulcrum.saga.messages import (
     IntentCreated,
     OperatorRequested,
     RetentionPassed,
+    SignalReceived,
     TimerFired,
 )
 from fulcrum.saga.moves import (
-    UNDOING,
     ask,
     awaits_undo,
     compensate,
-    end_step,
     find_step,
-    go_on,
+    give_up,
     request,
-    send_again,
     send_undo_again,
-    undo,
-    undo_next,
-    undone,
 )
-from fulcrum.saga.pause import NOT_WHILE_PAUSED, hold_back, resume, unpaused
+from fulcrum.saga.pause import hold_back, unpaused
 from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
-from fulcrum.saga.verbs import Verb, operator_requested
+from fulcrum.saga.signals import signal_received
+from fulcrum.saga.verbs import operator_requested, requested_of_paused
 
 __all__ = ["Decision", "Duplicate", "Forget", "Undeliverable", "decide"]
 
@@ -60,13 +58,16 @@ def decide(run: WorkflowRun | None, event: Event) -> Outcome:
         seen={**run.seen, event.stream: event.sequence},
         updated_at=event.occurred_at,
     )
-    return _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
+    outcome = _decide_paused(run, event) if run.status == Status.PAUSED else _decide(run, event)
+    if isinstance(outcome, Decision) and outcome.run.intercept is not None:
+        return replace(outcome, run=without_moot_intercept(outcome.run))
+    return outcome
 
 
 def _decide(run: WorkflowRun, event: Event) -> Decision | Forget:
     match event:
         case Answer():
-            return _answer(run, event)
+            return answer(run, event)
         case DeadlinePassed():
             return _deadline_passed(run, event)
         case HoldExpired():
@@ -77,17 +78,20 @@ def _decide(run: WorkflowRun, event: Event) -> Decision | Forget:
             return _retention_passed(run, event)
         case OperatorRequested():
             return operator_requested(run, event)
+        case SignalReceived():
+            return signal_received(run, event)
     return Decision(run, run.status, ignored="already_started")
 
 
 def _decide_paused(run: WorkflowRun, event: Event) -> Decision | Forget:
-    if isinstance(event, OperatorRequested):
-        if event.verb == Verb.RESUME:
-            return resume(run, event.occurred_at)
-        if reason := NOT_WHILE_PAUSED.get(event.verb):
-            return Decision(run, run.status, event.step, ignored=reason)
+    if isinstance(event, SignalReceived):
+        return signal_received(run, event)
+    if isinstance(event, OperatorRequested) and (decision := requested_of_paused(run, event)) is not None:
+        return decision
     outcome = _decide(unpaused(run), event)
-    return hold_back(outcome) if isinstance(outcome, Decision) else outcome
+    if isinstance(outcome, Decision):
+        return replace(hold_back(outcome, run.holds), status_before=Status.PAUSED)
+    return outcome
 
 
 def _start(event: Event) -> Decision | Undeliverable | Forget:
@@ -109,92 +113,8 @@ def _start(event: Event) -> Decision | Undeliverable | Forget:
         started_at=event.occurred_at,
         updated_at=event.occurred_at,
     )
-    return request(run, definition.steps[0], event.occurred_at, status_before=None)
-
-
-# --- answers --------------------------------------------------------------------------------------
-
-_NO_EFFECT = frozenset({StepStatus.REFUSED, StepStatus.UNDONE})
-#: Where what is told late of an effect is only noted: nothing is sent any more, or not for this step.
-_NOTED = {
-    **dict.fromkeys(UNDOING, frozenset({StepStatus.REQUESTED})),
-    Status.TERMINATED: frozenset({StepStatus.REQUESTED, *_NO_EFFECT}),
-}
-
-
-def _answer(run: WorkflowRun, event: Answer) -> Decision:
-    found = _roles(run.definition).get(type(event))
-    if found is None:
-        return Decision(run, run.status, ignored="not_in_definition")
-    step, role = found
-    state, now = run.step(step.name), event.occurred_at
-    asked = {"undone": state.undo_command_id, "not_found": state.query_command_id}.get(role, state.command_id)
-    if event.command_id != asked:
-        return Decision(run, run.status, step.name, ignored="stale_command")
-    match role, Status(run.status), StepStatus(state.status):
-        case "done", Status.RUNNING, StepStatus.REQUESTED:
-            return go_on(_done(run, step, event), step, now)
-        case "refused", Status.RUNNING, StepStatus.REQUESTED:
-            return _step_refused(run, step, event)
-        case "not_found", Status.RUNNING, StepStatus.REQUESTED:
-            return send_again(run, step, now)
-        case "undone", _, StepStatus.UNDO_REQUESTED:
-            return undone(run, step, now)
-        case "undone", Status.TERMINATED, StepStatus.DONE:  # its undo was skipped, and came after all
-            return undone(run, step, now)
-        case "lapsed", Status.RUNNING, StepStatus.DONE:
-            lapsed = end_step(run, step, StepStatus.UNDONE, now, reason="hold_expired")
-            return compensate(lapsed, step, now, f"{step.name}: hold_expired")
-        case "lapsed", status, StepStatus.DONE if status in _NOTED:
-            return undone(run, step, now, reason="hold_expired")
-        case "done", _, StepStatus.SKIPPED:
-            return Decision(_done(run, step, event), run.status, step.name)
-        case "done", status, before if before in _NOTED.get(status, ()):
-            return Decision(_done(run, step, event), run.status, step.name)
-        case "refused", status, StepStatus.REQUESTED if status in _NOTED:
-            return _refused_after_all(run, step, event)
-        case "done", status, before if step.undo and status is not Status.RUNNING and before in _NO_EFFECT:
-            return undo(run, step, now, run.status, state.attempt + 1)
-    return Decision(run, run.status, step.name, ignored=f"{role}_while_{run.status}_{state.status}")
-
-
-def _done(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
-    """Only the answer itself makes the hold of a kept step last; whoever skips a keeper confirms nothing."""
-    expires_at = getattr(event, "expires_at", None)
-    run = end_step(run, step, StepStatus.DONE, event.occurred_at, expires_at=expires_at)
-    if step.keeps is not None:
-        run = run.with_step(replace(run.step(step.keeps), expires_at=None))
-    return run
-
-
-def _refused(run: WorkflowRun, step: Step, event: Answer) -> WorkflowRun:
-    reason = str(getattr(event, "reason", "refused"))
-    return end_step(run, step, StepStatus.REFUSED, event.occurred_at, reason=reason)
-
-
-def _step_refused(run: WorkflowRun, step: Step, event: Answer) -> Decision:
-    """A refusal leaves nothing behind, so undoing starts one step earlier."""
-    refused = _refused(run, step, event)
-    return compensate(refused, step, event.occurred_at, f"{step.name}: {refused.step(step.name).reason}")
-
-
-def _refused_after_all(run: WorkflowRun, step: Step, event: Answer) -> Decision:
-    """A step that undoing has passed over turns out to have no effect."""
-    refused = _refused(run, step, event)
-    if run.status in UNDOING:
-        return undo_next(refused, step, event.occurred_at, run.status)
-    return Decision(refused, run.status, step.name)
-
-
-@cache
-def _roles(definition: str) -> dict[type[Answer], tuple[Step, str]]:
-    """Which step each answer belongs to, and what it says of it: done, refused, undone, lapsed, not found."""
-    return {
-        answer: (step, role)
-        for step in DEFINITIONS[definition].steps
-        for role in ("done", "refused", "undone", "lapsed", "not_found")
-        if (answer := getattr(step, role)) is not None
-    }
+    started = request(run, definition.steps[0], event.occurred_at, status_before=None)
+    return hold_back(started, tuple(sorted({*event.holds}))) if event.holds else started
 
 
 # --- times and people -----------------------------------------------------------------------------
@@ -206,20 +126,24 @@ def _deadline_passed(run: WorkflowRun, event: DeadlinePassed) -> Decision:
     if step is None:
         return Decision(run, run.status, ignored="not_in_definition")
     state, now = run.step(step.name), event.occurred_at
+    asked = run.intercept
+    if asked is not None and event.command_id == asked.command_id:
+        if event.deadline_at != asked.deadline_at:
+            return Decision(run, run.status, step.name, ignored="stale_deadline")
+        return send_intercept(run, replace(asked, late=asked.late + 1), step, now)
     undoing = awaits_undo(state, step) and run.status != Status.TERMINATED
     asking = (run.status, state.status) == (Status.RUNNING, StepStatus.REQUESTED)
     if state.deadline_at != event.deadline_at or not (asking or undoing):
         return Decision(run, run.status, step.name, ignored="stale_deadline")
     late = replace(state, late=state.late + 1)
     run = run.with_step(late)
+    if asking:
+        if step.gives_up(late.late):
+            return compensate(run, step, now, f"{step.name}: no_answer")
+        return ask(run, step, now)
     if late.late < step.patience:
-        return send_undo_again(run, step, now) if undoing else ask(run, step, now)
-    if not undoing:
-        return compensate(run, step, now, f"{step.name}: no_answer")
-    waiting = run.with_step(replace(late, deadline_at=None, reason="undo_not_answered"))
-    if run.status == Status.COMPENSATING:
-        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
-    return Decision(waiting, run.status, step.name)
+        return send_undo_again(run, step, now)
+    return give_up(run, step, replace(late, reason="undo_not_answered"))
 
 
 def _hold_expired(run: WorkflowRun, event: HoldExpired) -> Decision:
@@ -238,9 +162,14 @@ def _cancel_requested(run: WorkflowRun, event: CancelRequested) -> Decision:
         return Decision(run, run.status, ignored="already_final")
     if run.status != Status.RUNNING:
         return Decision(run, run.status, ignored="already_compensating")
+    if run.intercept is not None:
+        return Decision(run, run.status, run.intercept.step, ignored="already_intercepting")
+    reason, now = f"cancelled: {event.reason}", event.occurred_at
+    if (going := under_way(run)) is not None:
+        return intercept(run, going, now, reason)
     last = max((n for n, step in enumerate(run.steps) if step.status != StepStatus.PENDING), default=0)
     step = DEFINITIONS[run.definition].steps[last]
-    return compensate(run, step, event.occurred_at, f"cancelled: {event.reason}")
+    return compensate(run, step, now, reason)
 
 
 def _retention_passed(run: WorkflowRun, event: RetentionPassed) -> Decision | Forget:

@@ -6,90 +6,63 @@ another behaviour is another version.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
+from fulcrum.saga.amounts import captured
 from fulcrum.saga.messages import (
-    Answer,
     AuthorizePayment,
+    CancelDelivery,
+    CancelPackJob,
+    CapturePayment,
     ConfirmStock,
+    ConsumeStock,
+    CreateDelivery,
+    DeliveryCancelled,
+    DeliveryCreated,
+    DeliveryDelayed,
+    DeliveryNotCancelled,
+    DeliveryRefused,
+    HandOverParcel,
+    HandOverRefused,
     HoldStock,
+    OrderPacked,
+    OrderShort,
+    PackJobCancelled,
+    PackOrder,
+    PackRefused,
+    ParcelDelivered,
+    ParcelHandedOver,
+    ParcelNotDelivered,
     PaymentAuthorized,
+    PaymentCaptured,
+    PaymentCaptureRefused,
     PaymentDeclined,
     PaymentNotFound,
+    PaymentReversalRefused,
+    PaymentReversed,
     PaymentVoided,
     QueryPayment,
     ReleaseStock,
     ReserveStock,
-    StepCommand,
+    RestockStock,
+    ReversePayment,
     StockConfirmed,
+    StockConsumed,
     StockExpired,
     StockNotConfirmed,
+    StockNotConsumed,
     StockRejected,
     StockReleased,
     StockReserved,
+    StockRestocked,
+    TrackDelivery,
     VoidPayment,
 )
+from fulcrum.saga.results import yielded
+from fulcrum.saga.run import WorkflowRun
+from fulcrum.saga.step import LONGEST_WAIT, Definition, Fill, Kind, Step
 
-
-class Kind(StrEnum):
-    """What may be done about a step that fails."""
-
-    COMPENSATABLE = "compensatable"  # has an undo: earlier steps are undone in reverse order
-    PIVOT = "pivot"  # the point of no return: before it roll back, after it roll forward
-    RETRIABLE = "retriable"  # after the pivot: repeated until it succeeds
-
-
-#: Waiting longer than this for an answer would only hide that none comes.
-LONGEST_WAIT = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One row: what to send, what answers it, and how to undo it.
-
-    ``deadline`` is how long an answer may take before the step counts as late. What became of a late step is
-    asked with ``query``; where there is none, or ``not_found`` is the answer, its command is sent again. Each
-    wait is twice as long as the one before, up to ``LONGEST_WAIT``. After ``patience`` deadlines in a row the
-    step counts as failed. ``lapsed`` says that what the step held is gone. A step that ``keeps`` another one
-    by name makes that one's hold last; it has no undo, for undoing the other one undoes it.
-    """
-
-    name: str
-    do: type[StepCommand]
-    done: type[Answer]
-    refused: type[Answer]
-    undo: type[StepCommand] | None
-    undone: type[Answer] | None
-    deadline: timedelta
-    kind: Kind = Kind.COMPENSATABLE
-    query: type[StepCommand] | None = None
-    not_found: type[Answer] | None = None
-    patience: int = 10
-    lapsed: type[Answer] | None = None
-    keeps: str | None = None
-
-    def wait(self, late: int) -> timedelta:
-        """How long the next answer may take after ``late`` deadlines have passed."""
-        longer: timedelta = self.deadline * (1 << late)
-        return min(longer, max(self.deadline, LONGEST_WAIT))
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A named and versioned list of steps, carried out in order."""
-
-    name: str
-    steps: tuple[Step, ...]
-
-    def step(self, name: str) -> Step:
-        """The row called ``name``; KeyError when there is none."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise KeyError(name)
-
+__all__ = ["DEFAULT_DEFINITION", "DEFINITIONS", "LONGEST_WAIT", "Definition", "Kind", "Step"]
 
 AUTHORIZE_PAYMENT = Step(
     "authorize_payment",
@@ -101,6 +74,7 @@ AUTHORIZE_PAYMENT = Step(
     deadline=timedelta(seconds=60),
     query=QueryPayment,
     not_found=PaymentNotFound,
+    milestone="paid",
 )
 RESERVE_STOCK = Step(
     "reserve_stock",
@@ -110,6 +84,7 @@ RESERVE_STOCK = Step(
     undo=ReleaseStock,
     undone=StockReleased,
     deadline=timedelta(seconds=30),
+    milestone="reserved",
 )
 
 HOLD_STOCK = Step(
@@ -131,12 +106,139 @@ CONFIRM_STOCK = Step(
     undone=None,
     deadline=timedelta(seconds=30),
     keeps="reserve_stock",
+    milestone="reserved",
+)
+
+
+# --- fulfillment.v2: the money is taken once the goods lie packed ----------------------------------
+
+
+def _captured(run: WorkflowRun) -> int:
+    """What is taken: the price of what was packed."""
+    packed = yielded(run, "pack_order", "lines")
+    return captured(run.intent.amount_minor, run.intent.lines, run.intent.terms, packed)
+
+
+def _undamaged(run: WorkflowRun) -> bool:
+    """Whether what left is back: it returned in good order, or the courier never fetched it."""
+    told = yielded(run, "deliver", "undamaged")
+    if told is not None:
+        return bool(told)
+    return bool(yielded(run, "create_delivery", "state") == "cancelled")
+
+
+PACKED = Fill("pack_order", "lines")
+
+HOLD_PAYMENT = Step(
+    "authorize_payment",
+    do=AuthorizePayment,
+    done=PaymentAuthorized,
+    refused=PaymentDeclined,
+    undo=ReversePayment,
+    undone=PaymentReversed,
+    undo_refused=PaymentReversalRefused,
+    deadline=timedelta(seconds=60),
+    query=QueryPayment,
+    not_found=PaymentNotFound,
+    renewed=True,
+    milestone="paid",
+)
+PACK_ORDER = Step(
+    "pack_order",
+    do=PackOrder,
+    done=OrderPacked,
+    refused=PackRefused,
+    undo=CancelPackJob,
+    undone=PackJobCancelled,
+    deadline=timedelta(minutes=30),
+    progress=OrderShort,
+    yields=("lines", "parcels", "pack_job_id", "waits_until"),
+    milestone="packed",
+)
+CAPTURE_PAYMENT = Step(
+    "capture_payment",
+    do=CapturePayment,
+    done=PaymentCaptured,
+    refused=PaymentCaptureRefused,
+    undo=None,
+    undone=None,
+    deadline=timedelta(seconds=60),
+    kind=Kind.PIVOT,
+    query=QueryPayment,
+    not_found=PaymentNotFound,
+    keeps="authorize_payment",
+    fills={"amount_minor": Fill("pack_order", "lines", of=_captured)},
+)
+CREATE_DELIVERY = Step(
+    "create_delivery",
+    do=CreateDelivery,
+    done=DeliveryCreated,
+    refused=DeliveryRefused,
+    undo=CancelDelivery,
+    undone=DeliveryCancelled,
+    undo_refused=DeliveryNotCancelled,
+    deadline=timedelta(seconds=60),
+    kind=Kind.RETRIABLE,
+    intercepts=True,
+    yields=("delivery_id", "tracking_number", "state"),
+    fills={"lines": PACKED, "parcels": Fill("pack_order", "parcels")},
+)
+HAND_OVER = Step(
+    "hand_over",
+    do=HandOverParcel,
+    done=ParcelHandedOver,
+    refused=HandOverRefused,
+    undo=None,
+    undone=None,
+    deadline=timedelta(minutes=10),
+    kind=Kind.RETRIABLE,
+    keeps="pack_order",
+    fills={"tracking_number": Fill("create_delivery", "tracking_number")},
+    milestone="shipped",
+)
+CONSUME_STOCK = Step(
+    "consume_stock",
+    do=ConsumeStock,
+    done=StockConsumed,
+    refused=StockNotConsumed,
+    undo=RestockStock,
+    undone=StockRestocked,
+    deadline=timedelta(seconds=30),
+    kind=Kind.RETRIABLE,
+    fills={"lines": PACKED, "undamaged": Fill("deliver", "undamaged", of=_undamaged, needed=False)},
+)
+DELIVER = Step(
+    "deliver",
+    do=TrackDelivery,
+    done=ParcelDelivered,
+    refused=ParcelNotDelivered,
+    undo=None,
+    undone=None,
+    deadline=timedelta(days=1),
+    kind=Kind.RETRIABLE,
+    keeps="create_delivery",
+    progress=DeliveryDelayed,
+    yields=("reason", "undamaged"),
+    milestone="delivered",
 )
 
 DEFINITIONS: dict[str, Definition] = {
     definition.name: definition
     for definition in (
         Definition("fulfillment.v1", (AUTHORIZE_PAYMENT, RESERVE_STOCK)),
+        Definition(
+            "fulfillment.v2",
+            (
+                HOLD_PAYMENT,
+                RESERVE_STOCK,
+                PACK_ORDER,
+                CAPTURE_PAYMENT,
+                CREATE_DELIVERY,
+                HAND_OVER,
+                CONSUME_STOCK,
+                DELIVER,
+            ),
+        ),
         Definition("reserve_first.v1", (RESERVE_STOCK, AUTHORIZE_PAYMENT)),
         Definition("reserve_first.v2", (HOLD_STOCK, AUTHORIZE_PAYMENT, CONFIRM_STOCK)),
     )

@@ -1,10 +1,13 @@
 """What does a definition do? Its steps, its way through the states and every late event, as Markdown.
 
 Nothing here is written by hand: what an event does is found by asking ``decide``.
+
+Long, because what is found is also told here, table by table.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +16,7 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Forget, decide
-from fulcrum.saga.definitions import DEFINITIONS, Definition, Step
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import (
     CancelRequested,
     DeadlinePassed,
@@ -25,6 +28,7 @@ from fulcrum.saga.messages import (
     RetentionPassed,
 )
 from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.saga.step import Definition, Step
 from fulcrum.saga.verbs import Verb
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,7 +44,15 @@ Matrix = Mapping[tuple[Status, StepStatus], Mapping[str, str]]
 
 def events_of(step: Step) -> tuple[Happening, ...]:
     """Every event and request that can concern a run while it is at ``step``."""
-    answers = (step.done, step.refused, step.not_found, step.undone, step.lapsed)
+    answers = (
+        step.done,
+        step.refused,
+        step.progress,
+        step.not_found,
+        step.undone,
+        step.undo_refused,
+        step.lapsed,
+    )
     return (
         *(answer for answer in answers if answer is not None),
         DeadlinePassed,
@@ -81,6 +93,8 @@ def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
         return f"ignored: {result.ignored}"
     sent = [f"send {type(command).__name__}" for command in result.commands]
     held = [f"hold {state.name}" for state in result.run.steps if state.held]
+    asked = result.run.intercept
+    held += [f"hold {asked.step}"] if asked is not None and asked.held else []
     moved = [str(result.run.status)] if result.run.status != run.status else []
     stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
     return ", ".join([*moved, *stepped, *sent, *held])
@@ -101,6 +115,7 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
             undo_command_id=identity.command_id(_WORKFLOW, each.name, "undo", 1),
             query_command_id=identity.command_id(_WORKFLOW, each.name, "query", 1),
             deadline_at=None,
+            result=_result(each),
         )
         if each is step:
             passed = False
@@ -117,6 +132,19 @@ def _run(definition: Definition, step: Step, status: Status, at: StepStatus) -> 
         finished_at=_NOW if status.final else None,
         paused_from=(Status.COMPENSATING if undoing else Status.RUNNING) if status is Status.PAUSED else None,
     )
+
+
+def _result(step: Step) -> str | None:
+    """What the step's answer would have yielded."""
+    told = {
+        "lines": [{"sku": "sku-1", "quantity": 1}],
+        "parcels": 1,
+        "pack_job_id": "job",
+        "delivery_id": "delivery",
+        "tracking_number": "T1",
+    }
+    known = {name: told[name] for name in step.yields if name in told}
+    return json.dumps(known) if known else None
 
 
 def _intent(definition: Definition) -> IntentCreated:
@@ -146,6 +174,7 @@ def _event(run: WorkflowRun, happening: Happening, step: Step) -> Event:
     state = run.step(step.name)
     asked: dict[Any, str | None] = {
         step.undone: state.undo_command_id,
+        step.undo_refused: state.undo_command_id,
         step.not_found: state.query_command_id,
     }
     values: dict[str, Any] = {
@@ -168,8 +197,20 @@ def _event(run: WorkflowRun, happening: Happening, step: Step) -> Event:
         "amount_minor": 1,
         "refunded_minor": 1,
         "currency": "EUR",
+        "reauthorized": False,
         "lines": (),
+        "released": (),
         "short": (),
+        "waits_until": _LATER,
+        "pack_job_id": "job",
+        "parcels": 1,
+        "handed_over": False,
+        "delivery_id": "delivery",
+        "tracking_number": "T1",
+        "label_url": "label",
+        "state": "cancelled",
+        "delivered_at": _NOW,
+        "undamaged": True,
     }
     return kind(**{f.name: values[f.name] for f in fields(kind)})
 
@@ -203,13 +244,15 @@ def _statuses() -> Iterator[str]:
     yield "    [*] --> running: IntentCreated"
     yield "    running --> completed: the last step is done"
     yield "    running --> compensating: a step is refused, late for good, lapsed, or a person cancels"
+    yield "    running --> running: a person cancels what may be on its way, and it cannot be stopped"
     yield "    running --> cancelled: the same, and nothing is to undo"
     yield "    compensating --> needs_attention: an operator had less undone than may stand"
     yield "    compensating --> cancelled: everything is undone"
-    yield "    compensating --> needs_attention: an undo is not answered"
+    yield "    compensating --> needs_attention: an undo is refused, or not answered"
     yield "    needs_attention --> compensating: the late answer, or an operator retries or undoes more"
-    yield "    running --> paused: an operator pauses it, also while it is undoing or needs attention"
-    yield "    paused --> running: an operator resumes it, to what it would be by then"
+    yield "    [*] --> paused: IntentCreated with holds"
+    yield "    running --> paused: a signal or an operator holds it, also while it undoes or needs attention"
+    yield "    paused --> running: its last hold is released, to what it would be by then"
     yield "    running --> terminated: an operator gives it up, also from any other status that is not final"
     yield "    completed --> [*]: retention passed"
     yield "    cancelled --> [*]: retention passed"
@@ -219,19 +262,41 @@ def _statuses() -> Iterator[str]:
 
 
 def _steps(definition: Definition) -> Iterator[str]:
-    yield "| step | kind | command | done | refused | undo | undone | query | deadline | patience |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    names = ("command", "done", "refused", "progress", "undo", "undone", "undo refused", "query")
+    yield "| step | kind | " + " | ".join(names) + " | deadline | patience |"
+    yield "|---|---|" + "---|" * len(names) + "---|---|"
     for step in definition.steps:
-        named = [step.do, step.done, step.refused, step.undo, step.undone, step.query]
+        named = [
+            step.do,
+            step.done,
+            step.refused,
+            step.progress,
+            step.undo,
+            step.undone,
+            step.undo_refused,
+            step.query,
+        ]
         cells = [name.__name__ if name is not None else "" for name in named]
-        yield (
-            "| "
-            + " | ".join(
-                [step.name, step.kind, *cells, _seconds(step.deadline), f"{step.patience} deadlines"]
-            )
-            + " |"
-        )
+        patience = f"{step.patience} deadlines" if step.gives_up(step.patience) else "for ever"
+        yield "| " + " | ".join([step.name, step.kind, *cells, _seconds(step.deadline), patience]) + " |"
     yield ""
+    remarks = [remark for step in definition.steps for remark in _remarks(step)]
+    yield from remarks
+    yield from [""] * bool(remarks)
+
+
+def _remarks(step: Step) -> Iterator[str]:
+    """What the table does not say of a step."""
+    if step.intercepts and step.undo and step.undone and step.undo_refused:
+        yield (
+            f"* From `{step.name}` on a cancellation is a request: `{step.undo.__name__}` leaves while the "
+            f"run goes on. `{step.undone.__name__}` turns it round, `{step.undo_refused.__name__}` does not; "
+            "what is answered first counts."
+        )
+    if step.yields:
+        yield f"* `{step.name}` keeps for later steps: {', '.join(f'`{name}`' for name in step.yields)}."
+    for field, fill in step.fills.items():
+        yield f"* `{field}` of `{step.name}` is made of `{fill.field}` of `{fill.step}`."
 
 
 def _seconds(time: timedelta) -> str:

@@ -47,6 +47,11 @@ def asked_query_id(command: str, version: int) -> str:
     return str(uuid5(UUID(command), f"query/asked/{version}"))
 
 
+def intercept_id(workflow: str, step: str, version: int) -> str:
+    """One intercept per workflow, step and transition in which it was asked for."""
+    return str(uuid5(UUID(workflow), f"{step}/intercept/{version}"))
+
+
 def receipt_id(sku: str, idempotency_key: str) -> str:
     """One stock receipt per SKU and ``Idempotency-Key``."""
     return str(uuid5(_ROOT, f"receipt/{len(sku)}/{sku}/{idempotency_key}"))

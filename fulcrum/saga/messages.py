@@ -31,6 +31,18 @@ class ShortLine:
     available: int
 
 
+@dataclass(frozen=True, slots=True)
+class LineTerms:
+    """What was agreed on a line: the price of a unit, and what to do when it cannot be packed in full.
+
+    ``on_short`` is ``cancel_line`` (go on without what is missing), ``wait`` (for a while, then
+    ``cancel_order``) or ``cancel_order``.
+    """
+
+    unit_minor: int
+    on_short: str
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -59,7 +71,12 @@ class Answer(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntentCreated(Event):
-    """A client's intent was accepted."""
+    """A client's intent was accepted.
+
+    ``terms`` are those of each line in their order; without any, a line that comes short cancels the order.
+    ``promised_at`` is when it was promised to arrive. ``holds`` are reasons for which the run waits from the
+    start, see ``SignalReceived``.
+    """
 
     stream: ClassVar[str] = "intents"
 
@@ -73,6 +90,9 @@ class IntentCreated(Event):
     ship_to: str
     definition: str
     correlation_id: str
+    terms: tuple[LineTerms, ...] = ()
+    promised_at: datetime | None = None
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +125,21 @@ class OperatorRequested(Event):
     step: str | None = None
     result: str | None = None
     seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived(Event):
+    """Somebody tells the workflow something: ``name`` is one of ``saga.signals``, ``payload`` a JSON object.
+
+    ``event_id`` is the id of the request. It travels behind the intent on its stream.
+    """
+
+    stream: ClassVar[str] = "intents"
+
+    name: str
+    payload: str
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,13 +192,17 @@ class PaymentVoidRefused(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentCaptured(Answer):
-    """The provider took ``amount_minor`` of what it held, and gave up the rest of the hold."""
+    """The provider took ``amount_minor`` of what it held, and gave up the rest of the hold.
+
+    ``reauthorized``: the first hold had lapsed, and ``authorization_id`` is one that was made in its place.
+    """
 
     stream: ClassVar[str] = "payments"
 
     authorization_id: str
     amount_minor: int
     currency: str
+    reauthorized: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +290,196 @@ class StockExpired(Answer):
 
     lines: tuple[Line, ...]
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentReversed(Answer):
+    """Nothing of the customer's money is held or kept: the hold was given up, or what was taken given back.
+
+    ``refunded_minor`` is what was given back in all, 0 when nothing had been taken. ``authorization_id`` is
+    None when nothing was ever held.
+    """
+
+    stream: ClassVar[str] = "payments"
+
+    authorization_id: str | None
+    refunded_minor: int
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentReversalRefused(Answer):
+    """By the provider's word the money cannot be given back this way; a person has to."""
+
+    stream: ClassVar[str] = "payments"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockConsumed(Answer):
+    """``lines`` have left the building and are held no more; ``released`` was held and not needed."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+    released: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockNotConsumed(Answer):
+    """Less was held than should leave: the hold is gone, or never was."""
+
+    stream: ClassVar[str] = "inventory"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockRestocked(Answer):
+    """``lines`` are available again after they had left; none when they are lost, damaged or never left."""
+
+    stream: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderShort(Answer):
+    """Some lines cannot be packed in full yet; the warehouse waits for goods until ``waits_until``."""
+
+    stream: ClassVar[str] = "warehouse"
+
+    pack_job_id: str
+    short: tuple[ShortLine, ...]
+    waits_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPacked(Answer):
+    """``lines`` lie packed; where they are less than was ordered, the terms of the line allow it."""
+
+    stream: ClassVar[str] = "warehouse"
+
+    pack_job_id: str
+    lines: tuple[Line, ...]
+    parcels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRefused(Answer):
+    """Nothing is packed: ``short`` names the lines that could not be picked in full."""
+
+    stream: ClassVar[str] = "warehouse"
+
+    reason: str
+    short: tuple[ShortLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackJobCancelled(Answer):
+    """The goods of the pack job are back on their shelves; ``pack_job_id`` is None when there was none.
+
+    ``handed_over``: they had left the warehouse before, and come back with the parcel or not at all.
+    """
+
+    stream: ClassVar[str] = "warehouse"
+
+    pack_job_id: str | None
+    handed_over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParcelHandedOver(Answer):
+    """The courier has the parcels."""
+
+    stream: ClassVar[str] = "warehouse"
+
+    pack_job_id: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverRefused(Answer):
+    """There is nothing to hand over: the pack job was cancelled, or never ended."""
+
+    stream: ClassVar[str] = "warehouse"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryCreated(Answer):
+    """The courier has the shipment in its books and gave it a number and a label."""
+
+    stream: ClassVar[str] = "courier"
+
+    delivery_id: str
+    tracking_number: str
+    label_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRefused(Answer):
+    """The courier does not carry it."""
+
+    stream: ClassVar[str] = "courier"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryCancelled(Answer):
+    """Nothing is on its way to the customer: it was not picked up, is stopped, or had ended before.
+
+    ``delivery_id`` is None when there was none. ``state`` is the shipment's last one.
+    """
+
+    stream: ClassVar[str] = "courier"
+
+    delivery_id: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryNotCancelled(Answer):
+    """The parcel is on its way and cannot be stopped."""
+
+    stream: ClassVar[str] = "courier"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryDelayed(Answer):
+    """The courier reports an exception; the parcel may still arrive."""
+
+    stream: ClassVar[str] = "courier"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParcelDelivered(Answer):
+    """The customer has the parcel, by the courier's word."""
+
+    stream: ClassVar[str] = "courier"
+
+    tracking_number: str
+    delivered_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParcelNotDelivered(Answer):
+    """The parcel will not arrive: ``reason`` is ``returned`` or ``lost``.
+
+    ``undamaged``: it came back, and what is in it can be sold again.
+    """
+
+    stream: ClassVar[str] = "courier"
+
+    reason: str
+    undamaged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,6 +626,90 @@ class ConfirmStock(StepCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReversePayment(StepCommand):
+    """Give up what this workflow holds at the provider, or give back what was taken, and refuse to hold more.
+
+    Which of the two is told by what the payment is found to be, not by who asks.
+    """
+
+    service: ClassVar[str] = "payment"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeStock(StepCommand):
+    """``lines`` leave the building: take them out of what this workflow holds, and release the rest of it."""
+
+    service: ClassVar[str] = "inventory"
+
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestockStock(StepCommand):
+    """What this workflow consumed is not with the customer: where ``undamaged``, make it available again.
+
+    It also refuses a consumption that comes later.
+    """
+
+    service: ClassVar[str] = "inventory"
+
+    undamaged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOrder(StepCommand):
+    """Pick and pack every line; ``terms`` say what to do about those that come short."""
+
+    service: ClassVar[str] = "warehouse"
+
+    lines: tuple[Line, ...]
+    terms: tuple[LineTerms, ...]
+    ship_to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelPackJob(StepCommand):
+    """Put back what was picked, and refuse to pack."""
+
+    service: ClassVar[str] = "warehouse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverParcel(StepCommand):
+    """Give what was packed to the courier, under this tracking number."""
+
+    service: ClassVar[str] = "warehouse"
+
+    tracking_number: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDelivery(StepCommand):
+    """Have the courier fetch so many parcels and bring them to the address."""
+
+    service: ClassVar[str] = "courier"
+
+    tenant: str
+    ship_to: str
+    lines: tuple[Line, ...]
+    parcels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDelivery(StepCommand):
+    """Stop the shipment of this workflow, on its way too if the courier can, and refuse to make one."""
+
+    service: ClassVar[str] = "courier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackDelivery(StepCommand):
+    """Tell how the shipment of this workflow ends, once it does."""
+
+    service: ClassVar[str] = "courier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveStock(Command):
     """Goods arrived: add them to what is available. Belongs to no workflow."""
 
@@ -476,6 +789,8 @@ class DecisionMade:
     ``version`` is dense per workflow, from 1. The record holds the whole view of the run after the
     transition, so that a reader needs no other record. ``ignored`` gives the reason when the event
     changed nothing. ``standing`` names the steps of a terminated run whose effect stands or may stand.
+    ``holds`` are the reasons for which a paused run waits, ``promised_at`` is the intent's. ``intercept``
+    says why the shipment is to be stopped, until somebody has answered whether it is.
     """
 
     stream: ClassVar[str] = "decisions"
@@ -503,6 +818,9 @@ class DecisionMade:
     steps: tuple[StepView, ...]
     standing: tuple[str, ...] = ()
     finished_at: datetime | None = None
+    holds: tuple[str, ...] = ()
+    promised_at: datetime | None = None
+    intercept: str | None = None
 
 
 EVENTS: tuple[type[Event], ...] = (
@@ -527,6 +845,25 @@ EVENTS: tuple[type[Event], ...] = (
     StockNotConfirmed,
     StockExpired,
     OperatorRequested,
+    SignalReceived,
+    PaymentReversed,
+    PaymentReversalRefused,
+    StockConsumed,
+    StockNotConsumed,
+    StockRestocked,
+    OrderShort,
+    OrderPacked,
+    PackRefused,
+    PackJobCancelled,
+    ParcelHandedOver,
+    HandOverRefused,
+    DeliveryCreated,
+    DeliveryRefused,
+    DeliveryCancelled,
+    DeliveryNotCancelled,
+    DeliveryDelayed,
+    ParcelDelivered,
+    ParcelNotDelivered,
 )
 COMMANDS: tuple[type[Command], ...] = (
     AuthorizePayment,
@@ -539,6 +876,15 @@ COMMANDS: tuple[type[Command], ...] = (
     ReceiveStock,
     HoldStock,
     ConfirmStock,
+    ReversePayment,
+    ConsumeStock,
+    RestockStock,
+    PackOrder,
+    CancelPackJob,
+    HandOverParcel,
+    CreateDelivery,
+    CancelDelivery,
+    TrackDelivery,
 )
-EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory", "timers")
-SERVICES: tuple[str, ...] = ("payment", "inventory")
+EVENT_STREAMS: tuple[str, ...] = ("intents", "payments", "inventory", "warehouse", "courier", "timers")
+SERVICES: tuple[str, ...] = ("payment", "inventory", "warehouse", "courier")

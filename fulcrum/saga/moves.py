@@ -9,9 +9,11 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.decision import Decision
-from fulcrum.saga.definitions import DEFINITIONS, Step
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import StepCommand
+from fulcrum.saga.results import filled, result_of
 from fulcrum.saga.run import MAY_STAND, Status, StepState, StepStatus, WorkflowRun
+from fulcrum.saga.step import Step
 
 #: The statuses in which what was done is being undone.
 UNDOING = frozenset({Status.COMPENSATING, Status.NEEDS_ATTENTION})
@@ -29,7 +31,7 @@ def find_step(run: WorkflowRun, name: str) -> Step | None:
 def request(run: WorkflowRun, step: Step, now: datetime, status_before: str | None) -> Decision:
     """Send the step's command for the first time."""
     attempt = run.step(step.name).attempt + 1
-    command = _issue(run, step.name, step.do, attempt, now)
+    command = issue(run, step, step.do, attempt, now)
     requested = replace(
         run.step(step.name),
         status=StepStatus.REQUESTED,
@@ -51,16 +53,16 @@ def ask(run: WorkflowRun, step: Step, now: datetime, query_id: str | None = None
     if step.query is None:
         return send_again(run, step, now)
     assert state.command_id is not None
-    query = _issue(
+    query = issue(
         run,
-        step.name,
+        step,
         step.query,
         state.attempt,
         now,
         command_id=query_id or identity.query_id(state.command_id, state.late),
         asked_command_id=state.command_id,
     )
-    asked = replace(state, query_command_id=query.command_id, deadline_at=now + step.wait(state.late))
+    asked = replace(state, query_command_id=query.command_id, deadline_at=due(state, step, now))
     return Decision(run.with_step(asked), run.status, step.name, (query,))
 
 
@@ -70,9 +72,16 @@ def send_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
     It is the same to the last field, for a worker takes an id with another body for a forgery.
     """
     state = run.step(step.name)
-    command = _issue(run, step.name, step.do, state.attempt, state.requested_at or now)
-    waiting = replace(state, deadline_at=now + step.wait(state.late), held=False)
+    command = issue(run, step, step.do, state.attempt, state.requested_at or now)
+    waiting = replace(state, deadline_at=due(state, step, now), held=False)
     return Decision(run.with_step(waiting), run.status, step.name, (command,))
+
+
+def due(state: StepState, step: Step, now: datetime) -> datetime:
+    """When the next answer of a step counts as late: what the step has said of its wait is not cut short."""
+    until = result_of(state).get("waits_until") if step.progress is not None else None
+    begin = now if until is None else max(now, datetime.fromisoformat(until))
+    return begin + step.wait(state.late)
 
 
 def end_step(run: WorkflowRun, step: Step, status: StepStatus, now: datetime, **own: Any) -> WorkflowRun:
@@ -163,7 +172,7 @@ def undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attemp
     state = run.step(step.name)
     again = (state.status, state.attempt) == (StepStatus.UNDO_REQUESTED, attempt)
     issued_at = state.requested_at if again and state.requested_at else now
-    command = _issue(run, step.name, step.undo, attempt, issued_at)
+    command = issue(run, step, step.undo, attempt, issued_at)
     undoing = replace(
         state,
         status=StepStatus.UNDO_REQUESTED,
@@ -174,6 +183,14 @@ def undo(run: WorkflowRun, step: Step, now: datetime, status_before: str, attemp
         held=False,
     )
     return Decision(run.with_step(undoing), status_before, step.name, (command,))
+
+
+def give_up(run: WorkflowRun, step: Step, state: StepState) -> Decision:
+    """Wait for the step's undo no more: only its late answer or a person moves the run."""
+    waiting = run.with_step(replace(state, deadline_at=None, held=False))
+    if run.status == Status.COMPENSATING:
+        waiting = replace(waiting, status=Status.NEEDS_ATTENTION)
+    return Decision(waiting, run.status, step.name)
 
 
 def send_undo_again(run: WorkflowRun, step: Step, now: datetime) -> Decision:
@@ -205,17 +222,20 @@ def _finish(run: WorkflowRun, status: Status, now: datetime, step: Step, status_
     return Decision(replace(run, status=status, finished_at=now), status_before, step.name)
 
 
-def _issue(
-    run: WorkflowRun, step: str, command: type[StepCommand], attempt: int, now: datetime, **own: Any
+def issue(
+    run: WorkflowRun, step: Step, command: type[StepCommand], attempt: int, now: datetime, **own: Any
 ) -> StepCommand:
-    """Build ``command``; fields beyond the common and its own ones are the intent's of the same name."""
+    """Build ``command``; a field that is not its ``own`` is filled by the row, or else the intent's."""
     given: dict[str, Any] = {
-        "command_id": identity.command_id(run.workflow_id, step, command.__name__, attempt),
+        "command_id": identity.command_id(run.workflow_id, step.name, command.__name__, attempt),
         "workflow_id": run.workflow_id,
-        "step": step,
+        "step": step.name,
         "attempt": attempt,
         "issued_at": now,
         **own,
     }
-    ordered = {f.name: getattr(run.intent, f.name) for f in fields(command) if f.name not in given}
-    return command(**given, **ordered)
+    for each in fields(command):
+        if each.name not in given:
+            fill = step.fills.get(each.name)
+            given[each.name] = filled(run, fill) if fill is not None else getattr(run.intent, each.name)
+    return command(**given)

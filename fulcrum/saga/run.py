@@ -41,6 +41,12 @@ class StepStatus(StrEnum):
     SKIPPED = "skipped"  #: an operator gave its result; its effect may stand, its late answer moves it
 
 
+#: The hold of an operator who pauses a run.
+OPERATOR = "operator"
+
+#: How the reason of a step begins whose undo was refused; what the service said follows.
+UNDO_REFUSED = "undo_refused"
+
 #: A step that is at one of these has an effect, or may have one.
 MAY_STAND = frozenset({StepStatus.REQUESTED, StepStatus.DONE, StepStatus.UNDO_REQUESTED, StepStatus.SKIPPED})
 
@@ -51,7 +57,8 @@ class StepState:
 
     ``requested_at`` is when the command that is out, or was last, left for the first time. ``held``: it was
     decided on while the run was paused, and has not left. ``skipped_by`` is the operator who ended the step
-    without its answer, ``result`` the answer that they gave in its place, as JSON.
+    without its answer. ``result`` is what the answer yields to later steps, or what an operator gave in its
+    place, as JSON.
     """
 
     name: str
@@ -77,6 +84,23 @@ class StepState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intercept:
+    """A cancellation that came when the goods could be on their way: ``step`` is asked to stop them.
+
+    The run goes on until it is answered. ``reason`` is the run's once they are stopped; the other fields are
+    those of a step's command.
+    """
+
+    step: str
+    command_id: str
+    reason: str
+    requested_at: datetime
+    deadline_at: datetime | None = None
+    late: int = 0
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsent:
     """A decision that is not yet proven to be in Kafka: its version and its encoded record."""
 
@@ -90,7 +114,8 @@ class WorkflowRun:
 
     ``unsent`` is the rule that makes a crash harmless: a decision stays in the state until Kafka has
     acknowledged it, and a repeated event emits it again. ``paused_from`` is the status that a paused run goes
-    on with. Only steps up to ``undo_from`` are undone; None: all.
+    on with, ``holds`` are the reasons for which it waits. Only steps up to ``undo_from`` are undone; None:
+    all.
     """
 
     workflow_id: str
@@ -107,6 +132,8 @@ class WorkflowRun:
     unsent: tuple[Unsent, ...] = field(default=())
     paused_from: str | None = None
     undo_from: str | None = None
+    holds: tuple[str, ...] = ()
+    intercept: Intercept | None = None
 
     def step(self, name: str) -> StepState:
         """The step called ``name``; KeyError when there is none."""
@@ -129,6 +156,11 @@ class WorkflowRun:
         """True while an undo is out that somebody will answer; a terminated run waits for nothing."""
         undoing = any(step.status == StepStatus.UNDO_REQUESTED for step in self.steps)
         return undoing and self.status != Status.TERMINATED
+
+    @property
+    def held_by(self) -> tuple[str, ...]:
+        """Why a paused run waits. A state from before there were holds has none: an operator paused it."""
+        return (self.holds or (OPERATOR,)) if self.status == Status.PAUSED else ()
 
     @property
     def passed_over(self) -> tuple[str, ...]:

@@ -55,6 +55,10 @@ def _timers(run: WorkflowRun, retention: timedelta) -> Iterator[Timer]:
             yield Timer(
                 step.expires_at, HoldExpired, step.name, {"step": step.name, "expires_at": step.expires_at}
             )
+    asked = run.intercept
+    if asked is not None and asked.deadline_at is not None:
+        named = {"step": asked.step, "command_id": asked.command_id, "deadline_at": asked.deadline_at}
+        yield Timer(asked.deadline_at, DeadlinePassed, f"{asked.step}/intercept", named)
     if run.finished_at is not None and not run.awaits_undo:
         yield Timer(run.finished_at + retention, RetentionPassed, "", {"finished_at": run.finished_at})
 

@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -15,8 +15,9 @@ from typing import Any
 
 from fulcrum.saga import identity
 from fulcrum.saga.decision import Decision
-from fulcrum.saga.definitions import DEFINITIONS, Step
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import Answer, OperatorRequested
+from fulcrum.saga.migrate import migrate
 from fulcrum.saga.moves import (
     UNDOING,
     ask,
@@ -30,7 +31,10 @@ from fulcrum.saga.moves import (
     undo_next,
     undone,
 )
-from fulcrum.saga.run import MAY_STAND, Status, StepStatus, WorkflowRun
+from fulcrum.saga.pause import hold, release
+from fulcrum.saga.results import unusable
+from fulcrum.saga.run import MAY_STAND, OPERATOR, Status, StepStatus, WorkflowRun
+from fulcrum.saga.step import Step
 
 #: An extension beyond this would only hide that nobody answers.
 LONGEST_EXTENSION = timedelta(days=30)
@@ -48,14 +52,31 @@ class Verb(StrEnum):
     TERMINATE = "terminate"  #: give up, and leave standing what was done
 
 
+#: Go on under another definition. It is asked of many runs at once, and is no verb for one of them.
+MIGRATE = "migrate"
+#: What a paused run cannot do: reason by verb.
+NOT_WHILE_PAUSED: Mapping[str, str] = {Verb.RETRY: "paused", Verb.EXTEND: "paused"}
+
+
 def operator_requested(run: WorkflowRun, event: OperatorRequested) -> Decision:
-    """What ``event`` means to ``run``, which is not paused."""
+    """What ``event`` means to ``run``, which is not paused, or is asked as if it were not."""
     act = _ACTS.get(event.verb)
     if act is None:
         return Decision(run, run.status, ignored="unknown_verb")
     if event.step is not None and find_step(run, event.step) is None:
         return Decision(run, run.status, ignored="not_in_definition")
-    outcome = act(run, event)
+    return _decision(run, event, act(run, event))
+
+
+def requested_of_paused(run: WorkflowRun, event: OperatorRequested) -> Decision | None:
+    """What ``event`` means to a paused ``run`` because it is paused; None: what it means to any other."""
+    if event.verb in (Verb.PAUSE, Verb.RESUME):
+        return _decision(run, event, _ACTS[event.verb](run, event))
+    reason = NOT_WHILE_PAUSED.get(event.verb)
+    return None if reason is None else _decision(run, event, reason)
+
+
+def _decision(run: WorkflowRun, event: OperatorRequested, outcome: Decision | str) -> Decision:
     return outcome if isinstance(outcome, Decision) else Decision(run, run.status, event.step, (), outcome)
 
 
@@ -105,20 +126,26 @@ def _skip(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
     if unusable_result(step.done, event.result) is not None:
         return "unusable_result"
     given = json.loads(event.result) if event.result is not None else {}
-    own = {**by, "result": event.result, "expires_at": _moment(given.get("expires_at"))}
+    if DEFINITIONS[run.definition].needed_of(step) - given.keys():
+        return "incomplete_result"
+    if step.yields and unusable(given, run.lines) is not None:
+        return "unusable_result"
+    expires_at = None if step.renewed else _moment(given.get("expires_at"))
+    own = {**by, "result": event.result, "expires_at": expires_at}
     return go_on(end_step(run, step, StepStatus.SKIPPED, now, **own), step, now)
 
 
 def _pause(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
-    if Status(run.status).final:
-        return "already_final"
-    still = tuple(replace(step, deadline_at=None) for step in run.steps)
-    paused = replace(run, status=Status.PAUSED, paused_from=run.status, steps=still)
-    return Decision(paused, run.status)
+    outcome = hold(run, OPERATOR)
+    return "already_paused" if outcome == "already_held" else outcome
 
 
 def _resume(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
-    return "already_final" if Status(run.status).final else "not_paused"
+    """Only the operator's own hold goes; whoever holds the run for another reason releases it."""
+    outcome = release(run, OPERATOR, event.occurred_at)
+    if outcome == "not_held":
+        return "held_by_others" if run.status == Status.PAUSED else "not_paused"
+    return outcome
 
 
 def _compensate(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
@@ -171,6 +198,17 @@ def _terminate(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
     return Decision(ended, run.status)
 
 
+def _migrate(run: WorkflowRun, event: OperatorRequested) -> Decision | str:
+    """``result`` names the definition: ``{"definition": "fulfillment.v3"}``."""
+    try:
+        given = json.loads(event.result or "")
+    except (ValueError, RecursionError):
+        return "unusable_result"
+    if not isinstance(given, dict) or not isinstance(given.get("definition"), str):
+        return "unusable_result"
+    return migrate(run, given["definition"])
+
+
 _ACTS: dict[str, Callable[[WorkflowRun, OperatorRequested], Decision | str]] = {
     Verb.RETRY: _retry,
     Verb.SKIP: _skip,
@@ -179,6 +217,7 @@ _ACTS: dict[str, Callable[[WorkflowRun, OperatorRequested], Decision | str]] = {
     Verb.COMPENSATE: _compensate,
     Verb.EXTEND: _extend,
     Verb.TERMINATE: _terminate,
+    MIGRATE: _migrate,
 }
 
 

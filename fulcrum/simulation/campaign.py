@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fulcrum.simulation.environment import Happened
@@ -27,6 +27,7 @@ class Failure:
     workflows: int
     faults: Faults
     schedule: tuple[Happened, ...]
+    definitions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -41,18 +42,18 @@ class Result:
     failure: Failure | None = None
 
 
-def run_worlds(seed: int, workflows: int, faults: Faults) -> Result:
-    """Run ``workflows`` in worlds of ``WORLD``, up to the first violation."""
+def run_worlds(seed: int, workflows: int, faults: Faults, definitions: Sequence[str] = ()) -> Result:
+    """Run ``workflows`` in worlds of ``WORLD``, up to the first violation; of all definitions, or of some."""
     result = Result()
     digest = hashlib.sha256()
     for world_seed, size in worlds(seed, workflows):
-        world = World(world_seed, size, faults)
+        world = World(world_seed, size, faults, definitions)
         try:
             world.run()
         except Violation as violation:
             story = tuple(world.story(violation.workflow_id))
             told = violation.invariant, violation.detail, violation.workflow_id
-            result.failure = Failure(*told, world_seed, size, faults, story)
+            result.failure = Failure(*told, world_seed, size, faults, story, tuple(definitions))
         result.worlds += 1
         result.workflows += size
         result.steps += world.env.steps

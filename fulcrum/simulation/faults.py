@@ -33,6 +33,13 @@ FAULTS: dict[str, Fault] = {
     "expiry": Fault(0.1, "of a hold: it lapses by itself, in seconds or hours"),
     "cancel": Fault(0.12, "of a workflow: somebody cancels it, maybe twice, at any moment"),
     "operator": Fault(0.12, "of a workflow: people ask for anything; what they pause they resume"),
+    "short": Fault(0.1, "of a pack job: some of its units are not to be found, or damaged"),
+    "parcel": Fault(
+        0.2, "of a workflow: its parcel is returned, lost, delayed, refused, or cannot be stopped"
+    ),
+    "uncaptured": Fault(0.03, "of a workflow: the provider holds the amount and refuses to capture it"),
+    "unrefunded": Fault(0.1, "of a refund or void in the new flow: the provider refuses it for a while"),
+    "hold": Fault(0.1, "of a workflow: it is held for a while, from the start or later, maybe twice"),
     "torn": Fault(0.5, "of a crash amid writing: decisions reach Kafka whose state does not"),
 }
 #: ``torn`` is what Kafka could do to two topics written side by side. The orchestrator has to rule it out.

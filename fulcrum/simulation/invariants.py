@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fulcrum.saga.messages import Answer, Event, PaymentVoided, StepCommand, StockExpired, StockReleased
+from fulcrum.saga.messages import (
+    Answer,
+    DeliveryCancelled,
+    DeliveryDelayed,
+    Event,
+    OrderShort,
+    PackJobCancelled,
+    PaymentReversed,
+    PaymentVoided,
+    StepCommand,
+    StockExpired,
+    StockReleased,
+    StockRestocked,
+)
 from fulcrum.saga.run import Status, WorkflowRun
 from fulcrum.simulation.journal import Entry
 
 #: Statuses in which no command may leave.
 _SILENT = frozenset({Status.PAUSED, Status.TERMINATED})
+#: They say how it goes, and are no answers.
+_TOLD = (StockExpired, OrderShort, DeliveryDelayed)
+#: What an undo that was answered refuses from then on.
+_FENCED: Mapping[type[Answer], tuple[str, ...]] = {
+    PaymentVoided: ("authorize",),
+    PaymentReversed: ("authorize", "capture"),
+    StockReleased: ("reserve",),
+    StockRestocked: ("consume",),
+    PackJobCancelled: ("pack", "hand over"),
+    DeliveryCancelled: ("ship",),
+}
 
 
 class Violation(Exception):
@@ -104,23 +128,22 @@ class Invariants:
     def answered(self, event: Answer) -> None:
         """A command has got its answer; its repeats get the same one."""
         key = event.workflow_id
-        if isinstance(event, StockExpired):
-            return  # no answer: nobody asked
+        if isinstance(event, _TOLD):
+            return
         if event.command_id in self._answered:
             told = f"{type(event).__name__} is another one to {event.command_id}"
             raise Violation("one answer per command id", told, key)
         self._answered.add(event.command_id)
-        if isinstance(event, PaymentVoided):
-            self._fences.add((key, "authorize"))
-        elif isinstance(event, StockReleased):
-            self._fences.add((key, "reserve"))
+        self._fences.update((key, kind) for kind in _FENCED.get(type(event), ()))
 
-    def stock(self, sku: str, received: int, available: int, reserved: int, workflow_id: str) -> None:
+    def stock(
+        self, sku: str, received: int, available: int, reserved: int, consumed: int, workflow_id: str
+    ) -> None:
         """The stock of a SKU has changed."""
-        told = f"{sku}: received {received}, available {available}, reserved {reserved}"
-        if available < 0 or reserved < 0:
+        told = f"{sku}: received {received}, available {available}, reserved {reserved}, consumed {consumed}"
+        if min(available, reserved, consumed) < 0:
             raise Violation("stock never negative", told, workflow_id)
-        if received != available + reserved:
+        if received != available + reserved + consumed:
             raise Violation("stock conserved", told, workflow_id)
 
 

@@ -23,6 +23,8 @@ class Entry:
     ignored: str | None
     commands: tuple[StepCommand, ...]
     steps: tuple[StepState, ...]
+    definition: str
+    intercept: bool
 
     def __str__(self) -> str:
         left = ", ".join(type(command).__name__ for command in self.commands)
@@ -51,6 +53,8 @@ class Journal:
                 decision.ignored,
                 decision.commands,
                 run.steps,
+                run.definition,
+                run.intercept is not None,
             )
         )
         return Unsent(version=run.version, record=b"%d" % (len(self._entries) - 1))

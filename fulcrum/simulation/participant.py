@@ -13,6 +13,7 @@ from typing import Any
 
 from fulcrum.errors import Retryable
 from fulcrum.saga import identity
+from fulcrum.saga.definitions import DEFINITIONS, Kind
 from fulcrum.saga.messages import Answer, StepCommand
 from fulcrum.simulation.environment import Environment
 from fulcrum.simulation.invariants import Invariants
@@ -26,6 +27,13 @@ _QUEUE = 0.02  # seconds, on average, from a publish to its delivery
 _PREFETCH = 20  # deliveries that are carried out side by side
 _RETRIES = (1.0, 5.0, 30.0, 120.0, 600.0)
 _OPERATOR = 3600.0  # seconds, on average, until a parked command is replayed
+#: A run asks for these until somebody answers, so an operator replays them all.
+_FOR_EVER = tuple(
+    step.do
+    for definition in DEFINITIONS.values()
+    for step in definition.steps
+    if step.kind is not Kind.COMPENSATABLE
+)
 
 
 class Participant(Sender, ABC):
@@ -102,7 +110,7 @@ class Participant(Sender, ABC):
         if not self.env.strikes("parked"):
             self._fit.add(key)
             return False
-        self.parked[key] = self.env.random.random() < 0.5
+        self.parked[key] = isinstance(command, _FOR_EVER) or self.env.random.random() < 0.5
         if self.parked[key]:
             self.env.after(self.env.about(_OPERATOR), self._replay, command)
         return True

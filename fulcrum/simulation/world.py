@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import EVENT_STREAMS
-from fulcrum.simulation import endings
+from fulcrum.saga.run import Status
+from fulcrum.simulation import accounts, endings
+from fulcrum.simulation.accounts import Accounts
 from fulcrum.simulation.agents import Agents
+from fulcrum.simulation.courier import CourierWorker
 from fulcrum.simulation.environment import Environment, Happened
 from fulcrum.simulation.faults import Faults
 from fulcrum.simulation.intake import SCARCE, SKUS, Intake
@@ -17,6 +21,7 @@ from fulcrum.simulation.logs import PARTITIONS, Log
 from fulcrum.simulation.participant import Participant
 from fulcrum.simulation.payment import PaymentWorker
 from fulcrum.simulation.provider import Provider
+from fulcrum.simulation.warehouse import WarehouseWorker
 
 #: Steps a workflow may take on average. Far more are needed only by a world that never comes to rest.
 _MOST_STEPS = 5_000
@@ -25,9 +30,9 @@ _JUMP = 7200.0
 
 
 class World:
-    """All parts, joined by logs and queues."""
+    """All parts, joined by logs and queues. Intents are for one of ``definitions``, or for any."""
 
-    def __init__(self, seed: int, workflows: int, faults: Faults) -> None:
+    def __init__(self, seed: int, workflows: int, faults: Faults, definitions: Sequence[str] = ()) -> None:
         self.workflows = workflows
         self.env = env = Environment(seed, faults)
         self.invariants = Invariants()
@@ -36,11 +41,18 @@ class World:
             for name in (*EVENT_STREAMS, "decisions")
         }
         received = {sku: 2 + workflows // 50 if sku == SCARCE else 10 * workflows for sku in SKUS}
-        self.intake = Intake(env, topics["intents"])
+        self.intake = Intake(env, topics["intents"], definitions or tuple(DEFINITIONS))
         self.provider = Provider(env, self.invariants)
-        self.payment = PaymentWorker(env, topics["payments"], self.invariants, self.provider)
+        self.payment = PaymentWorker(
+            env, topics["payments"], self.invariants, self.provider, self.intake.mend
+        )
         self.inventory = InventoryWorker(env, topics["inventory"], self.invariants, received)
-        queues = {"payment": self.payment.publish, "inventory": self.inventory.publish}
+        self.courier = CourierWorker(env, topics["courier"], self.invariants)
+        self.warehouse = WarehouseWorker(env, topics["warehouse"], self.invariants, self.courier.fetched)
+        self.workers: dict[str, Participant] = {
+            worker.name: worker for worker in (self.payment, self.inventory, self.warehouse, self.courier)
+        }
+        queues = {name: worker.publish for name, worker in self.workers.items()}
         self.agents = Agents(env, topics, queues, self.invariants)
         self.intake.plan(seed, workflows)
         self._plan_trouble()
@@ -66,7 +78,7 @@ class World:
 
     def _plan_trouble(self) -> None:
         env = self.env
-        for worker in (self.payment, self.inventory):
+        for worker in self.workers.values():
             if env.strikes("silence"):
                 start = env.random.uniform(0.0, 90.0)
                 env.after(start, worker.fall_silent, env.random.choice((300.0, 3600.0, 6000.0, 12000.0)))
@@ -78,15 +90,40 @@ class World:
         env.after(_TROUBLE, env.calm)
 
     def _check_end(self, last: Entry) -> None:
-        reservation = self.inventory.reservations.get(last.workflow_id)
-        held = {
-            "authorize_payment": self.provider.held.get(last.workflow_id, 0) > 0,
-            "reserve_stock": reservation is not None and reservation.state in HOLDING,
-            "confirm_stock": reservation is not None and reservation.state == "confirmed",
+        key = last.workflow_id
+        waits = any(_waits_for(last, worker) for worker in self.workers.values())
+        entries = list(self.invariants.journal[key].values())
+        self.env.counts.update(endings.check(last, entries, self._held(last), waits))
+        known = Accounts(
+            self.provider.held.get(key, 0),
+            self.provider.taken[key],
+            self.provider.kept[key],
+            self.inventory.reservations.get(key),
+            self.warehouse.jobs.get(key),
+            shipment.state if (shipment := self.courier.shipments.get(key)) is not None else None,
+        )
+        accounts.check(last, self.intake.accepted[key], known)
+
+    def _held(self, last: Entry) -> endings.Held:
+        """What the world has of each step; of goods that left, the reservation of a completed run."""
+        key = last.workflow_id
+        reservation, job = self.inventory.reservations.get(key), self.warehouse.jobs.get(key)
+        shipment = self.courier.shipments.get(key)
+        stock = reservation.state if reservation is not None else None
+        packed = job.state if job is not None else None
+        parcel = shipment.state if shipment is not None else None
+        left = stock == "consumed"
+        return {
+            "authorize_payment": self.provider.held.get(key, 0) > 0 or self.provider.kept[key] > 0,
+            "reserve_stock": stock in HOLDING or (left and last.status == Status.COMPLETED),
+            "confirm_stock": stock == "confirmed",
+            "pack_order": packed in ("packed", "handed_over"),
+            "capture_payment": self.provider.kept[key] > 0,
+            "create_delivery": parcel in ("requested", "in_transit", "delivered"),
+            "hand_over": packed == "handed_over",
+            "consume_stock": left,
+            "deliver": parcel == "delivered",
         }
-        waits = any(_waits_for(last, worker) for worker in (self.payment, self.inventory))
-        entries = list(self.invariants.journal[last.workflow_id].values())
-        self.env.counts.update(endings.check(last, entries, held, waits))
 
 
 def _waits_for(last: Entry, worker: Participant) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,8 +24,18 @@ from sqlalchemy.dialects.postgresql import BYTEA, JSONB
 #: Every relation of Fulcrum; a module that declares more adds to it.
 METADATA = MetaData()
 
+#: The schema of each service that carries out commands, with its inbox.
+SCHEMA_OF: Mapping[str, str] = {
+    "payment": "payments",
+    "inventory": "inventory",
+    "warehouse": "warehouse",
+    "courier": "courier",
+}
+#: Services that may answer a command long after they took it. Once it is in their inbox, the queue has done
+#: its part, and their own relations say what is open.
+ANSWER_LATER = frozenset({"warehouse", "courier"})
 #: The schemas that own an outbox, a lease and an inbox.
-SERVICE_SCHEMAS: tuple[str, ...] = ("intake", "payments", "inventory")
+SERVICE_SCHEMAS: tuple[str, ...] = ("intake", *SCHEMA_OF.values())
 
 
 def uuid_column() -> Uuid[str]:

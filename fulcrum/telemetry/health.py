@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -37,16 +37,19 @@ def add_health_routes(app: web.Application, checks: Checks) -> None:
 
 
 class HealthServer:
-    """The three pages on a port of their own, for a role that serves nothing else.
+    """The three pages on a port of their own, for a role that serves nothing else but ``routes``.
 
     It listens on ``settings.http_host``, on the port that ``settings`` or the role's default give.
     """
 
-    def __init__(self, settings: Settings, default_port: int, checks: Checks) -> None:
+    def __init__(
+        self, settings: Settings, default_port: int, checks: Checks, routes: Iterable[web.RouteDef] = ()
+    ) -> None:
         self._host = settings.http_host
         self._port = settings.port(default_port)
         self._app = web.Application()
         add_health_routes(self._app, checks)
+        self._app.add_routes(routes)
         self._runner: web.AppRunner | None = None
 
     @property

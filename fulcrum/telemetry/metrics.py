@@ -128,6 +128,68 @@ payments_swept = Counter(
     ("type", "outcome"),
 )
 
+# --- the warehouse floor --------------------------------------------------------------------------
+
+warehouse_calls = Counter(
+    "fulcrum_warehouse_calls",
+    "Calls of the warehouse floor, by outcome: done, unknown, unavailable, rejected, left_alone.",
+    ("call", "outcome"),
+)
+warehouse_seconds = Histogram(
+    "fulcrum_warehouse_seconds",
+    "Seconds from a call of the warehouse floor to its answer or its timeout.",
+    ("call",),
+    buckets=_SECONDS,
+)
+warehouse_calls_in_progress = Gauge(
+    "fulcrum_warehouse_calls_in_progress", "Calls of the warehouse floor under way."
+)
+warehouse_breaker_open = Gauge(
+    "fulcrum_warehouse_breaker_open",
+    "1 while the warehouse floor is left alone, 0.5 while one call tries it.",
+)
+pack_jobs_put_off = Counter(
+    "fulcrum_pack_jobs_put_off", "Pack jobs that are taken up again later, because a step failed.", ("ask",)
+)
+
+# --- the courier ----------------------------------------------------------------------------------
+
+courier_calls = Counter(
+    "fulcrum_courier_calls",
+    "Calls of the courier, by outcome: done, refused, unknown, unavailable, rejected, left_alone.",
+    ("call", "outcome"),
+)
+courier_seconds = Histogram(
+    "fulcrum_courier_seconds",
+    "Seconds from a call of the courier to its answer or its timeout.",
+    ("call",),
+    buckets=_SECONDS,
+)
+courier_calls_in_progress = Gauge("fulcrum_courier_calls_in_progress", "Calls of the courier under way.")
+courier_breaker_open = Gauge(
+    "fulcrum_courier_breaker_open", "1 while the courier is left alone, 0.5 while one call tries it."
+)
+courier_swept = Counter(
+    "fulcrum_courier_swept",
+    "Courier commands without a recorded outcome that the sweeper took up: finished, put_off, given_up.",
+    ("type", "outcome"),
+)
+courier_polls = Counter(
+    "fulcrum_courier_polls",
+    "Shipments that the courier was asked about because nothing was heard: news, nothing_new, failed.",
+    ("outcome",),
+)
+courier_updates = Counter(
+    "fulcrum_courier_updates",
+    "Updates of the courier by how they came (webhook, poll) and whether they were new or seen_before.",
+    ("came_by", "outcome"),
+)
+courier_webhooks = Counter(
+    "fulcrum_courier_webhooks",
+    "Requests to the courier's webhook, by outcome: kept, seen_before, or the code of the refusal.",
+    ("outcome",),
+)
+
 # --- outbox ---------------------------------------------------------------------------------------
 
 outbox_sent = Counter("fulcrum_outbox_sent", "Outbox rows that Kafka acknowledged.", ("service",))

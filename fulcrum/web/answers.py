@@ -215,6 +215,24 @@ class WorkflowSummary(Shape):
     finished_at: datetime | None
     step: str | None = None
     """The step whose answer is awaited; null when none is."""
+    promised_at: datetime | None = None
+    """When it was promised to arrive."""
+    late_by: int | None = None
+    """Seconds from then until it was delivered, or until now; 0 in time, null when nothing was promised or
+    nothing will be delivered."""
+    holds: list[str] = []
+    """Why it is paused: address, fraud, operator; it goes on once none is left."""
+    intercept: str | None = None
+    """Why its shipment is to be stopped, while nobody has answered whether it is."""
+
+
+class Milestone(Shape):
+    """How far an order has come, in the customer's words."""
+
+    name: str
+    """accepted, paid, reserved, packed, shipped or delivered: those that the definition knows, in order."""
+    at: datetime | None
+    """null while it is not reached, and once it is undone."""
 
 
 class Workflow(WorkflowSummary):
@@ -222,6 +240,7 @@ class Workflow(WorkflowSummary):
 
     lines: list[Line]
     steps: list[Step]
+    milestones: list[Milestone]
     timeline: list[Entry]
     attempts: list[Attempt] | None
     """Tries that failed, and what came after; a command that succeeds at once has none. The newest 500; null
@@ -265,6 +284,7 @@ class Requested(Shape):
     request_id: str | None
     """The event of the timeline by which it was asked; null when nothing was asked."""
     verb: str
+    """What was asked for; the name of a signal."""
     dry_run: bool
     decided: bool
     """False when no decision was seen within 2 s: the request is stored; read on at ``Location``."""

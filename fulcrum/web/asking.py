@@ -138,7 +138,7 @@ def _told(shown: Mapping[str, Any], wish: Wish, **seen: Any) -> Requested:
     known = {
         "workflow_id": shown["workflow_id"],
         "request_id": None,
-        "verb": wish.verb,
+        "verb": wish.signal or wish.verb,
         "dry_run": False,
         "decided": False,
         "outcome": None,

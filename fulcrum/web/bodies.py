@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Annotated, LiteralString
+from typing import Annotated, Any, LiteralString
 
 from pydantic import (
     AfterValidator,
@@ -26,10 +26,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
+from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import Status
+from fulcrum.saga.signals import HOLDS, SIGNALS
 from fulcrum.saga.verbs import LONGEST_EXTENSION
-from fulcrum.web.currencies import CURRENCIES
 
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 #: The largest integer that every JSON reader keeps exact; it fits the ``long`` of the messages.
@@ -104,9 +104,13 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    def meaning(self) -> dict[str, Any]:
+        """What the body says, as JSON."""
+        return self.model_dump(mode="json")
+
     def fingerprint(self) -> bytes:
         """SHA-256 of what the body means: equal for equal bodies, however they were written."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.meaning(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).digest()
 
 
@@ -114,59 +118,6 @@ class Parameters(BaseModel):
     """Parameters of a path or a query: text that is converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LineBody(Body):
-    """So many units of one SKU."""
-
-    sku: Sku
-    quantity: Annotated[int, Field(ge=1, le=MOST_UNITS, description="Units.")]
-
-
-def _one_line_a_sku(lines: tuple[LineBody, ...]) -> tuple[LineBody, ...]:
-    """Two lines of one SKU are a mistake more often than a wish, so they are refused and not added up."""
-    first: dict[str, int] = {}
-    for number, line in enumerate(lines):
-        if first.setdefault(line.sku, number) != number:
-            raise PydanticCustomError(
-                "duplicate_sku",
-                "lines[{first}] has it too; put the sum of both into one line",
-                {"first": first[line.sku], "at": (number, "sku"), "value": line.sku},
-            )
-    return lines
-
-
-class IntentBody(Body):
-    """What is to be fulfilled: taken from stock, paid, and shipped."""
-
-    tenant: Annotated[Tenant, Field(description="Who the intent belongs to.", examples=["acme"])]
-    customer_ref: Annotated[
-        Reference, Field(description="The tenant's own name for the customer; no personal data.")
-    ]
-    lines: Annotated[
-        tuple[LineBody, ...],
-        Field(min_length=1, max_length=MOST_LINES, description="What is ordered, one entry per SKU."),
-        AfterValidator(_one_line_a_sku),
-    ]
-    amount_minor: Annotated[
-        int, Field(gt=0, le=LARGEST, description="Amount to pay, in the currency's minor unit.")
-    ]
-    currency: Annotated[
-        str,
-        one_of(CURRENCIES, "use an ISO 4217 code of three capital letters that is in circulation"),
-        Field(description="ISO 4217 code.", json_schema_extra={"enum": sorted(CURRENCIES)}, examples=["EUR"]),
-    ]
-    payment_method: Annotated[
-        str,
-        StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"),
-        Field(description="Token of the payment method at the provider.", examples=["pay_ok"]),
-    ]
-    ship_to: Annotated[Reference, Field(description="The tenant's reference to the address.")]
-    definition: Annotated[
-        str,
-        one_of(_DEFINITIONS, "use one of {names}"),
-        Field(description="The workflow to run.", json_schema_extra={"enum": _DEFINITIONS}),
-    ] = DEFAULT_DEFINITION
 
 
 class ReceiptBody(Body):
@@ -236,10 +187,30 @@ class ExtendBody(StepBody):
     ]
 
 
+class SignalBody(RequestBody):
+    """What a workflow is told, and why."""
+
+    hold: Annotated[
+        str,
+        one_of(HOLDS, "use one of {names}"),
+        Field(description="The hold that begins or is released.", json_schema_extra={"enum": list(HOLDS)}),
+    ]
+
+
 class WorkflowPath(Parameters):
     """One workflow."""
 
     workflow_id: Annotated[Uuid, Field(description="Id that the intent's answer gave.")]
+
+
+class SignalPath(WorkflowPath):
+    """One workflow, and what it is told."""
+
+    name: Annotated[
+        str,
+        one_of(SIGNALS, "use one of {names}"),
+        Field(description="The signal.", json_schema_extra={"enum": list(SIGNALS)}),
+    ]
 
 
 class WorkflowQuery(Parameters):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +12,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from fulcrum import crashpoint
 from fulcrum.saga import identity
+from fulcrum.saga.terms import terms_of
 from fulcrum.store import outbox
 from fulcrum.store.database import Row
 from fulcrum.telemetry import metrics
 from fulcrum.web.answers import IntentAccepted
-from fulcrum.web.bodies import IntentBody
+from fulcrum.web.intent_bodies import IntentBody
 from fulcrum.web.operation import Answer, Call
 from fulcrum.web.problem import FieldError, Problem
 from fulcrum.web.relations import INTAKE, intents
@@ -90,6 +92,9 @@ def _columns(services: Services, body: IntentBody, key: str, call: Call) -> dict
         "last_sequence": 1,
         "check_at": now + timedelta(seconds=services.settings.reconcile_grace),
         "repairs": 0,
+        "terms": [asdict(term) for term in terms_of(body.agreed)] or None,
+        "promised_at": body.promised_at,
+        "holds": list(body.holds) or None,
     }
 
 

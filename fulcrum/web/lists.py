@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from fulcrum.readmodel import lists
 from fulcrum.readmodel.lists import STATUSES, Filter, Position
+from fulcrum.readmodel.milestones import late_by
 from fulcrum.saga.run import Status
 from fulcrum.settings import Settings
 from fulcrum.store.database import StatementTimeout
@@ -42,7 +43,7 @@ async def list_workflows(services: Services, call: Call, *, query: WorkflowsQuer
             limit=query.limit + 1,
             within=services.settings.list_timeout,
         )
-    items = found[: query.limit]
+    items = [{**run, "late_by": late_by(run, as_of)} for run in found[: query.limit]]
     more = len(found) > query.limit
     cursor = _cursor(items[-1], told) if more else None
     freshness = ListFreshness(source="database", as_of=as_of)

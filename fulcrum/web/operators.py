@@ -1,15 +1,25 @@
-"""What operators may ask of a workflow, beside a cancellation: each verb with its own body."""
+"""What operators may ask of a workflow, or tell it, beside a cancellation: each verb with its own body."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from fulcrum.saga.verbs import Verb
 from fulcrum.web.asking import ask
-from fulcrum.web.bodies import ExtendBody, RequestBody, SkipBody, StepBody, WorkflowPath
+from fulcrum.web.bodies import (
+    ExtendBody,
+    RequestBody,
+    SignalBody,
+    SignalPath,
+    SkipBody,
+    StepBody,
+    WorkflowPath,
+)
 from fulcrum.web.operation import Answer, Call
 from fulcrum.web.requests import Wish
 from fulcrum.web.services import Services
+from fulcrum.web.stream import SIGNAL
 
 
 async def retry_step(
@@ -84,4 +94,18 @@ async def terminate_workflow(
     ``standing`` names what is left for a person to settle.
     """
     wish = Wish(verb=Verb.TERMINATE, reason=body.reason)
+    return await ask(services, call, path.workflow_id, wish, key, actor, dry=body.dry_run)
+
+
+async def signal_workflow(
+    services: Services, call: Call, *, path: SignalPath, body: SignalBody, key: str, actor: str | None
+) -> Answer:
+    """Hold a workflow for a reason, or release it.
+
+    While it is held for any reason nothing leaves it; answers are taken, and what they lead to is held back.
+    """
+    if call.act is not None:
+        call.act = replace(call.act, target=path.workflow_id)
+    payload = json.dumps({"hold": body.hold}, separators=(",", ":"))
+    wish = Wish(verb=SIGNAL, reason=body.reason, signal=path.name, payload=payload)
     return await ask(services, call, path.workflow_id, wish, key, actor, dry=body.dry_run)

@@ -107,7 +107,7 @@ class ParkedKey(Shape):
     """A key of an outbox that has stopped, because Kafka does not take one of its events."""
 
     outbox: str
-    """intake, payments or inventory."""
+    """intake, payments, inventory, warehouse or courier."""
     key: str
     """In base64 that is safe in addresses."""
     key_text: str

@@ -14,7 +14,7 @@ from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, decide
 from fulcrum.saga.definitions import DEFINITIONS, Step
 from fulcrum.saga.messages import IntentCreated
-from fulcrum.saga.run import Status, StepState, StepStatus, WorkflowRun
+from fulcrum.saga.run import Intercept, Status, StepState, StepStatus, WorkflowRun
 from fulcrum.web.stream import intent_created, request_event
 
 
@@ -62,6 +62,8 @@ def run_of(intent: Mapping[str, Any], shown: Mapping[str, Any]) -> WorkflowRun:
         reason=shown["reason"],
         paused_from=_paused_from(shown, definition.steps) if shown["status"] == Status.PAUSED else None,
         undo_from=_before(passed_over[0], definition.steps) if passed_over else None,
+        holds=tuple(shown.get("holds") or ()),
+        intercept=_intercept(shown, definition.steps),
     )
 
 
@@ -89,6 +91,19 @@ def _step(workflow_id: str, step: Step, shown: Mapping[str, Any]) -> StepState:
         held=shown.get("held", False),
         skipped_by=shown.get("skipped_by"),
         result=shown.get("result"),
+    )
+
+
+def _intercept(shown: Mapping[str, Any], steps: tuple[Step, ...]) -> Intercept | None:
+    """Readers see why it was asked for; the rules look at whether it was, and at whom."""
+    asked = next((step.name for step in steps if step.intercepts), None)
+    if shown.get("intercept") is None or asked is None:
+        return None
+    return Intercept(
+        step=asked,
+        command_id=identity.intercept_id(shown["workflow_id"], asked, shown["version"]),
+        reason=shown["intercept"],
+        requested_at=datetime.fromisoformat(shown["updated_at"]),
     )
 
 

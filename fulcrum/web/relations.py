@@ -11,6 +11,7 @@ INTAKE = messaging("intake")
 
 #: Accepted intents. The key is computed from tenant and ``Idempotency-Key``. ``last_sequence`` counts the
 #: events on the workflow's stream; ``check_at`` is None once the workflow was seen to have started.
+#: ``terms``, in the order of the lines, and ``holds`` are None where nothing was agreed.
 intents = Table(
     "intents",
     METADATA,
@@ -31,10 +32,14 @@ intents = Table(
     Column("last_sequence", BigInteger),
     Column("check_at", time_column()),
     Column("repairs", Integer),
+    Column("terms", JSON(none_as_null=True)),
+    Column("promised_at", time_column()),
+    Column("holds", JSON(none_as_null=True)),
     schema="intake",
 )
 
-#: What operators asked for, each with its number on the stream of the workflow.
+#: What operators asked for, each with its number on the stream of the workflow. ``signal`` and ``payload``
+#: are those of the verb ``signal``.
 requests = Table(
     "requests",
     METADATA,
@@ -45,6 +50,8 @@ requests = Table(
     Column("step", Text),
     Column("result", Text),
     Column("seconds", BigInteger),
+    Column("signal", Text),
+    Column("payload", Text),
     Column("reason", Text),
     Column("actor", Text),
     Column("correlation_id", Text),

@@ -46,15 +46,24 @@ _COUNT = (
 )
 
 
+#: What the audit keeps of a request beside its verb and its reason.
+_AUDITED = ("step", "seconds", "signal", "payload")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is asked for and why; the fields are those of ``OperatorRequested``."""
+    """What is asked for and why; the fields are those of ``OperatorRequested``.
+
+    ``signal`` and ``payload`` are the name and the payload of a ``SignalReceived``.
+    """
 
     verb: str
     reason: str
     step: str | None = None
     result: str | None = None
     seconds: int | None = None
+    signal: str | None = None
+    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ async def store_request(services: Services, call: Call, wish: Wish, actor: str, 
             await tx.execute(_INSERT, asked)
             await tx.execute(_COUNT, {"workflow": call.workflow_id, "sequence": asked["sequence"]})
             await outbox.add(tx, INTAKE, [stream.requested(asked, call.traceparent)])
-            told = {name: asked[name] for name in ("step", "seconds") if asked[name] is not None}
+            told = {name: asked[name] for name in _AUDITED if asked[name] is not None}
             await enter(tx, call.act, "began", after={"request": event_id, **told})
     if first is None:
         log.info("workflow.requested", workflow_id=call.workflow_id, verb=wish.verb, actor=actor)

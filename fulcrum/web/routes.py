@@ -5,10 +5,20 @@ Beside it the process serves ``/openapi.json`` itself, ``/healthz``, ``/readyz``
 
 from __future__ import annotations
 
-from fulcrum.web import answers, attention, audit_shapes, bodies, parked_answers, parked_bodies
+from fulcrum.web import (
+    answers,
+    attention,
+    audit_shapes,
+    bodies,
+    counts,
+    intent_bodies,
+    parked_answers,
+    parked_bodies,
+)
 from fulcrum.web.attention import list_attention
 from fulcrum.web.audit import list_audit
 from fulcrum.web.cancel import cancel_workflow
+from fulcrum.web.counts import count_workflows
 from fulcrum.web.description import show_problem
 from fulcrum.web.events import follow_workflow
 from fulcrum.web.intents import create_intent
@@ -29,6 +39,7 @@ from fulcrum.web.operators import (
     pause_workflow,
     resume_workflow,
     retry_step,
+    signal_workflow,
     skip_step,
     terminate_workflow,
 )
@@ -64,11 +75,15 @@ def _verb(verb: str, handler: Handler, body: type[bodies.RequestBody]) -> Operat
 ROUTES: tuple[Operation, ...] = (
     Operation(
         "POST", "/v1/intents", create_intent, {202: answers.IntentAccepted}, _KEYED,
-        body_model=bodies.IntentBody, keyed=True,
+        body_model=intent_bodies.IntentBody, keyed=True,
     ),
     Operation(
         "GET", "/v1/workflows", list_workflows, {200: answers.WorkflowPage},
         ("invalid-parameter", "unavailable", "too-slow"), query_model=bodies.WorkflowsQuery,
+    ),
+    Operation(
+        "GET", "/v1/workflows/counts", count_workflows, {200: counts.WorkflowCounts},
+        ("invalid-parameter", "unavailable", "too-slow"), query_model=counts.CountsQuery,
     ),
     Operation(
         "GET", "/v1/search", search, {200: answers.SearchResult},
@@ -105,6 +120,12 @@ ROUTES: tuple[Operation, ...] = (
     _verb("compensate", compensate_workflow, bodies.StepBody),
     _verb("extend", extend_deadline, bodies.ExtendBody),
     _verb("terminate", terminate_workflow, bodies.RequestBody),
+    Operation(
+        "POST", "/v1/workflows/{workflow_id}/signals/{name}", signal_workflow,
+        {200: answers.Requested, 202: answers.Requested}, (*_PATH, *_BODY, "idempotency-key", "key-reused"),
+        path_model=bodies.SignalPath, body_model=bodies.SignalBody,
+        keyed=True, acted=True, audited="workflow.signal",
+    ),
     Operation(
         "GET", "/v1/stock/{sku}", show_stock, {200: answers.Stock}, _PATH,
         path_model=bodies.SkuPath,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, select
 
 from fulcrum.readmodel import search as searching
+from fulcrum.readmodel.milestones import late_by
 from fulcrum.readmodel.search import Found
 from fulcrum.web import answers
 from fulcrum.web.answers import ListFreshness, SearchResult
@@ -40,7 +41,13 @@ async def search(services: Services, call: Call, *, query: SearchQuery) -> Answe
         found = await _accepted(services, query.q.lower())
         source = ListFreshness(source="intake" if found else "database", as_of=as_of)
     items = [
-        answers.Found.model_validate({"what": each.what, "version": each.version, "workflow": each.workflow})
+        answers.Found.model_validate(
+            {
+                "what": each.what,
+                "version": each.version,
+                "workflow": {**each.workflow, "late_by": late_by(each.workflow, as_of)},
+            }
+        )
         for each in found[:_MOST]
     ]
     return Answer(SearchResult(q=query.q, items=items, more=len(found) > _MOST, freshness=source))

@@ -13,7 +13,13 @@ from fulcrum.commands.publisher import CommandPublisher
 from fulcrum.errors import Unavailable
 from fulcrum.operations.editing import Editor
 from fulcrum.readmodel.cache import Cache
-from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested, ReceiveStock
+from fulcrum.saga.messages import (
+    CancelRequested,
+    IntentCreated,
+    OperatorRequested,
+    ReceiveStock,
+    SignalReceived,
+)
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
 from fulcrum.store.migrate import require_current
@@ -119,5 +125,5 @@ class Services:
         return db
 
     async def _open_codec(self) -> Codec:
-        sent = (IntentCreated, CancelRequested, OperatorRequested, ReceiveStock)
+        sent = (IntentCreated, CancelRequested, OperatorRequested, SignalReceived, ReceiveStock)
         return await open_codec(self.settings, sent)

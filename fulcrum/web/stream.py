@@ -10,15 +10,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from fulcrum.saga import identity
-from fulcrum.saga.messages import CancelRequested, Event, IntentCreated, Line, OperatorRequested
+from fulcrum.saga.messages import (
+    CancelRequested,
+    Event,
+    IntentCreated,
+    Line,
+    LineTerms,
+    OperatorRequested,
+    SignalReceived,
+)
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.headers import Envelope
 from fulcrum.wire.topics import Topics
 
 SOURCE = "intake"
-#: The verb of a request that has an event of its own.
-CANCEL = "cancel"
+#: The verbs of requests that have an event of their own.
+CANCEL, SIGNAL = "cancel", "signal"
 
 
 def intent_created(intent: Mapping[str, Any]) -> IntentCreated:
@@ -38,10 +46,13 @@ def intent_created(intent: Mapping[str, Any]) -> IntentCreated:
         ship_to=intent["ship_to"],
         definition=intent["definition"],
         correlation_id=intent["correlation_id"],
+        terms=tuple(LineTerms(term["unit_minor"], term["on_short"]) for term in intent.get("terms") or ()),
+        promised_at=intent.get("promised_at"),
+        holds=tuple(intent.get("holds") or ()),
     )
 
 
-def request_event(request: Mapping[str, Any]) -> CancelRequested | OperatorRequested:
+def request_event(request: Mapping[str, Any]) -> CancelRequested | OperatorRequested | SignalReceived:
     """A later event of the workflow, from the row of a request."""
     common = {
         "event_id": request["event_id"],
@@ -53,6 +64,8 @@ def request_event(request: Mapping[str, Any]) -> CancelRequested | OperatorReque
     }
     if request["verb"] == CANCEL:
         return CancelRequested(**common)
+    if request["verb"] == SIGNAL:
+        return SignalReceived(**common, name=request["signal"], payload=request["payload"])
     own = {name: request[name] for name in ("verb", "step", "result", "seconds")}
     return OperatorRequested(**common, **own)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, select
+from sqlalchemy import BigInteger, bindparam, func, select
 
 from fulcrum.attention.reading import count_others, parked_of
 from fulcrum.commands.policy import tries
@@ -26,7 +26,11 @@ _WITHIN = 0.5
 #: Who has waited for less is not compared with others.
 _COMPARED_AFTER = timedelta(seconds=5)
 _UNDECIDED = (
-    select(requests.c.verb, requests.c.actor, requests.c.requested_at)
+    select(
+        func.coalesce(requests.c.signal, requests.c.verb).label("verb"),
+        requests.c.actor,
+        requests.c.requested_at,
+    )
     .where(
         requests.c.workflow_id == bindparam("workflow_id"),
         requests.c.sequence > bindparam("seen", type_=BigInteger),

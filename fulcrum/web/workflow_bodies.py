@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import Status
-from fulcrum.saga.verbs import LONGEST_EXTENSION, Verb
+from fulcrum.saga.verbs import LONGEST_EXTENSION, MIGRATE, Verb
 from fulcrum.web.bodies import Body, Uuid, one_of
 
 _STEP = StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")
@@ -25,6 +25,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     Verb.SKIP: ("step", "result"),
     Verb.COMPENSATE: ("step",),
     Verb.EXTEND: ("step", "seconds"),
+    MIGRATE: ("definition",),
 }
 
 
@@ -69,11 +70,22 @@ class VerbArguments(Body):
         dict[str, JsonValue] | None, Field(description="skip: fields of the answer that later steps need.")
     ] = None
 
+    definition: Annotated[
+        str | None,
+        one_of(_DEFINITIONS, "use one of {names}"),
+        Field(
+            description="migrate: the definition that each goes on under.",
+            json_schema_extra={"enum": _DEFINITIONS},
+        ),
+    ] = None
+
     def as_wished(self) -> dict[str, Any]:
         """What is given, as a wish has it."""
         given: dict[str, Any] = self.model_dump(exclude_none=True)
         if self.result is not None:
             given["result"] = json.dumps(self.result, sort_keys=True, separators=(",", ":"))
+        if self.definition is not None:
+            given["result"] = json.dumps({"definition": given.pop("definition")}, separators=(",", ":"))
         return given
 
 
@@ -86,6 +98,12 @@ def refuse_arguments(verb: str | None, arguments: VerbArguments) -> None:
             raise PydanticCustomError(
                 "untaken", "{told}", {"told": told, "at": ("arguments", name), "value": value}
             )
+    if verb == MIGRATE and arguments.definition is None:
+        raise PydanticCustomError(
+            "definition",
+            "say under which definition they go on",
+            {"at": ("arguments", "definition"), "value": None},
+        )
     if verb == Verb.EXTEND and arguments.seconds is None:
         raise PydanticCustomError(
             "seconds", "say how many seconds each step gets", {"at": ("arguments", "seconds"), "value": None}

@@ -53,7 +53,7 @@ async def show_workflow(
     attempts = await _attempts(services, path.workflow_id)
     waiting = await find_why(services, view, attempts)
     shown = None if view.status in FINAL else WaitingOn(**asdict(waiting)).model_dump_json()
-    return Answer(answer(view, freshness, attempts, shown))
+    return Answer(answer(view, freshness, attempts, shown, datetime.now(UTC)))
 
 
 async def explain_workflow(services: Services, call: Call, *, path: WorkflowPath) -> Answer:
@@ -113,8 +113,15 @@ def accepted_view(intent: Mapping[str, Any]) -> View:
         finished_at=None,
         steps=pending_steps(intent["definition"]),
         step=None,
+        promised_at=_moment(intent.get("promised_at")),
+        holds=intent.get("holds") or [],
+        intercept=None,
     )
     return View(intent["workflow_id"], 0, "accepted", to_json(run))
+
+
+def _moment(promised: datetime | None) -> str | None:
+    return None if promised is None else timestamp(promised)
 
 
 def pending_steps(definition: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Table, Text
 
 from fulcrum.store.relations import METADATA, messaging, time_column, uuid_column
 
@@ -31,6 +31,8 @@ RESERVATIONS = Table(
     Column("attempt", Integer, nullable=False),
     Column("reason", Text),
     Column("expires_at", time_column()),
+    # Nothing may be consumed any more.
+    Column("closed", Boolean, nullable=False, server_default="false"),
     Column("changed_at", time_column(), nullable=False),
     schema="inventory",
 )
@@ -40,7 +42,9 @@ RESERVATION_LINES = Table(
     METADATA,
     Column("workflow_id", uuid_column(), primary_key=True),
     Column("sku", Text, primary_key=True),
+    # What was held at first, and what of it has left.
     Column("quantity", BigInteger, nullable=False),
+    Column("consumed", BigInteger, nullable=False, server_default="0"),
     schema="inventory",
 )
 

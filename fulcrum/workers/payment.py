@@ -9,17 +9,18 @@ leaves a row that says what may have been asked. Two rules keep the money right:
 
 A query makes nothing happen at the provider. When it learns an outcome, it answers in the name of the
 command that it asks about, whose copies then only repeat that answer. Captures and refunds are decided in
-``payment_capture``.
+``payment_capture``, what gives up or gives back in ``payment_reversal``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid5
 
 from fulcrum.errors import Rejected, Retryable
-from fulcrum.saga.messages import AuthorizePayment, QueryPayment, VoidPayment
+from fulcrum.saga.messages import Answer, AuthorizePayment, QueryPayment, VoidPayment
 from fulcrum.workers.payment_answers import (
     authorized,
     declined,
@@ -47,7 +48,11 @@ from fulcrum.workers.payment_moves import (
     Unheard,
     Void,
     Voided,
+    VoidRefused,
 )
+
+#: Says that what the key asked for is done.
+_Answered = Callable[[Payment, str, datetime], Answer]
 
 # --- commands -------------------------------------------------------------------------------------
 
@@ -71,9 +76,9 @@ def authorize_payment(
             return _learned(payment, command.command_id, learned, now)
         case State.AUTHORIZED | State.DECLINED if own:
             return payment, Repeat()
-        case State.CAPTURING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
+        case State.CAPTURING | State.REAUTHORIZING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
             return payment, Repeat()
-        case State.CAPTURING if newer:
+        case State.CAPTURING | State.REAUTHORIZING if newer:
             raise Retryable("the capture of this payment has no outcome yet")
         case State.AUTHORIZING if newer:
             raise Retryable(f"attempt {payment.attempt} of this payment has no outcome yet")
@@ -93,19 +98,20 @@ def void_payment(
     outcome tells whether there is a hold.
     """
     if payment is None or payment.state == State.NOT_ASKED:
-        return _given_up(never_asked(command, State.VOIDING, payment, now), command, now)
+        return _given_up(never_asked(command, State.VOIDING, payment, now), command.command_id, voided, now)
     match payment.state:
         case State.DECLINED:
-            return _given_up(payment, command, now)
+            return _given_up(payment, command.command_id, voided, now)
         case State.VOIDED if payment.void_key == command.command_id:
             return payment, Repeat()
         case State.VOIDED:
             return told(payment, voided(payment, command.command_id, now))
-        case State.CAPTURING:
+        case State.CAPTURING | State.REAUTHORIZING:
             raise Retryable("the capture of this payment has no outcome yet")
         case State.CAPTURED | State.REFUNDING | State.REFUNDED:
             return told(payment, void_refused(payment, command.command_id, "captured", now))
-    return _voiding(replace(payment, state=State.VOIDING, void_key=command.command_id), command, learned, now)
+    key = command.command_id
+    return voiding(replace(payment, state=State.VOIDING, void_key=key), key, voided, learned, now)
 
 
 def query_payment(
@@ -125,7 +131,7 @@ def query_payment(
     match payment.state:
         case State.AUTHORIZED | State.DECLINED if own:
             return payment, Repeat()
-        case State.CAPTURING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
+        case State.CAPTURING | State.REAUTHORIZING | State.CAPTURED | State.REFUNDING | State.REFUNDED if own:
             return payment, Repeat()
         case State.AUTHORIZING if own and isinstance(learned, Begun):
             return payment, LookUp(command.asked_command_id)
@@ -154,7 +160,9 @@ def _hold(command: AuthorizePayment, learned: Learned) -> Move:
     return LookUp(command.command_id) if learned is Begun.AGAIN else Authorize()
 
 
-def _learned(payment: Payment, key: str, learned: Outcome, now: datetime) -> tuple[Payment, Move]:
+def _learned(
+    payment: Payment, key: str, learned: Outcome | VoidRefused, now: datetime
+) -> tuple[Payment, Move]:
     """What became of the open authorization ``key``, whoever asked."""
     match learned:
         case Authorized():
@@ -183,7 +191,8 @@ def _too_late(
     """A void, a newer attempt or the capture came first: leave nothing held under this key, and decline."""
     if learned is Begun.AGAIN:
         return payment, LookUp(command.command_id)
-    if isinstance(learned, Authorized) and learned.authorization_id != payment.authorization_id:
+    known = (payment.authorization_id, payment.lapsed_id)
+    if isinstance(learned, Authorized) and learned.authorization_id not in known:
         key = str(uuid5(UUID(command.command_id), "give up"))
         return payment, Void(learned.authorization_id, key)
     # When the payment knows the authorization, the void that made the fence gives it up.
@@ -198,32 +207,37 @@ def _too_late(
 # --- voiding --------------------------------------------------------------------------------------
 
 
-def _voiding(payment: Payment, command: VoidPayment, learned: Learned, now: datetime) -> tuple[Payment, Move]:
+def voiding(
+    payment: Payment, key: str, answer: _Answered, learned: Learned, now: datetime
+) -> tuple[Payment, Move]:
+    """Give up what is, or may be, held; ``key`` asks for it, and ``answer`` says that it is done."""
     if payment.authorization_id is None:
-        return _voiding_unknown(payment, command, learned, now)
+        return _voiding_unknown(payment, key, answer, learned, now)
     match learned:
         case Voided(authorization_id) if authorization_id == payment.authorization_id:
-            return _given_up(payment, command, now)
+            return _given_up(payment, key, answer, now)
+        case VoidRefused(authorization_id) if authorization_id == payment.authorization_id:
+            raise Rejected(f"the provider does not void {authorization_id}: it took what was held")
         case Begun.AGAIN:
-            return payment, LookUp(command.command_id)
-    return payment, Void(payment.authorization_id, command.command_id)
+            return payment, LookUp(key)
+    return payment, Void(payment.authorization_id, key)
 
 
 def _voiding_unknown(
-    payment: Payment, command: VoidPayment, learned: Learned, now: datetime
+    payment: Payment, key: str, answer: _Answered, learned: Learned, now: datetime
 ) -> tuple[Payment, Move]:
     """Nobody knows whether the authorization happened, and a timeout is not a no: ask for it first."""
     assert payment.authorize_key is not None
     match learned:
         case Authorized(authorization_id):
-            return _holding(payment, learned), Void(authorization_id, command.command_id)
+            return _holding(payment, learned), Void(authorization_id, key)
         case Declined() | Voided():
-            return _given_up(payment, command, now)
-        case Unheard(key) if key == payment.authorize_key:
-            return _given_up(payment, command, now)
+            return _given_up(payment, key, answer, now)
+        case Unheard(asked) if asked == payment.authorize_key:
+            return _given_up(payment, key, answer, now)
     return payment, LookUp(payment.authorize_key)
 
 
-def _given_up(payment: Payment, command: VoidPayment, now: datetime) -> tuple[Payment, Move]:
-    given_up = replace(payment, state=State.VOIDED, void_key=command.command_id, settled_at=now)
-    return told(given_up, voided(given_up, command.command_id, now))
+def _given_up(payment: Payment, key: str, answer: _Answered, now: datetime) -> tuple[Payment, Move]:
+    given_up = replace(payment, state=State.VOIDED, void_key=key, settled_at=now)
+    return told(given_up, answer(given_up, key, now))

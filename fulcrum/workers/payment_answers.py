@@ -16,6 +16,8 @@ from fulcrum.saga.messages import (
     PaymentNotFound,
     PaymentRefunded,
     PaymentRefundRefused,
+    PaymentReversalRefused,
+    PaymentReversed,
     PaymentVoided,
     PaymentVoidRefused,
     QueryPayment,
@@ -78,6 +80,7 @@ def captured(payment: Payment, key: str, now: datetime) -> PaymentCaptured:
         authorization_id=authorization_id,
         amount_minor=payment.captured_minor,
         currency=currency,
+        reauthorized=payment.lapsed_id is not None,
     )
 
 
@@ -101,6 +104,21 @@ def refunded(payment: Payment, key: str, amount_minor: int, now: datetime) -> Pa
 def refund_refused(payment: Payment, key: str, reason: str, now: datetime) -> PaymentRefundRefused:
     """Nothing was given back under ``key``."""
     return PaymentRefundRefused(**_common(payment, key, PaymentRefundRefused, now), reason=reason)
+
+
+def reversal_done(payment: Payment, key: str, now: datetime) -> PaymentReversed:
+    """Nothing is held or kept any more."""
+    return PaymentReversed(
+        **_common(payment, key, PaymentReversed, now),
+        authorization_id=payment.authorization_id,
+        refunded_minor=payment.refunded_minor,
+        currency=payment.currency,
+    )
+
+
+def reversal_refused(payment: Payment, key: str, reason: str, now: datetime) -> PaymentReversalRefused:
+    """What was taken is still there."""
+    return PaymentReversalRefused(**_common(payment, key, PaymentReversalRefused, now), reason=reason)
 
 
 def not_found(payment: Payment, command: QueryPayment, now: datetime) -> tuple[Payment, Reply]:

@@ -5,40 +5,55 @@ in parts. One of them is under way at a time, and the row says how much is asked
 
 The provider's refusal under a key is final, like its consent, so a copy never learns another outcome than
 the one that was told. What may have been asked before is looked up by its key before it is asked again.
+
+A hold that has lapsed is asked for anew, once for each capture: the refused capture, the new hold and the
+second try have a key each, and the row says which of them is open. So what a copy learned of an earlier one
+is told apart, and looked past.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID, uuid5
 
 from fulcrum.errors import Rejected, Retryable
-from fulcrum.saga.messages import CapturePayment, QueryPayment, RefundPayment
+from fulcrum.saga.messages import Answer, CapturePayment, QueryPayment, RefundPayment
 from fulcrum.workers.payment_answers import (
     capture_refused,
     captured,
     never_asked,
     refund_refused,
     refunded,
+    reversal_done,
+    reversal_refused,
     told,
 )
 from fulcrum.workers.payment_moves import (
+    CAPTURE_OPEN,
     TAKEN,
+    Authorized,
     Begun,
     Capture,
     Captured,
     CaptureRefused,
+    Declined,
     Learned,
     LookUp,
     Move,
     Payment,
+    Reauthorize,
     Refund,
     Refunded,
     RefundRefused,
     Repeat,
+    Reply,
     State,
     Unheard,
 )
+
+#: The provider's word for a hold that has lapsed, and ours for a capture that found one.
+EXPIRED = "authorization_expired"
 
 
 def capture_payment(
@@ -52,12 +67,12 @@ def capture_payment(
     if payment is None:
         payment = never_asked(command, State.NOT_ASKED, None, now)
     key = command.command_id
-    if payment.state == State.CAPTURING and payment.capture_key == key:
+    if payment.state in CAPTURE_OPEN and payment.capture_key == key:
         return _capturing(payment, key, learned, now)
     if payment.capture_key == key or learned is not Begun.FRESH:
         return payment, Repeat()  # only what was answered has lost its place here
     match payment.state:
-        case State.AUTHORIZING | State.CAPTURING:
+        case State.AUTHORIZING | State.CAPTURING | State.REAUTHORIZING:
             raise Retryable(f"this payment is {payment.state} and has no outcome yet")
         case State.CAPTURED if _is_what_was_taken(payment, command):
             return told(payment, captured(payment, key, now))
@@ -65,7 +80,7 @@ def capture_payment(
     if reason is not None:
         return told(payment, capture_refused(payment, key, reason, now))
     asked = replace(payment, state=State.CAPTURING, capture_key=key, asked_minor=command.amount_minor)
-    return asked, _capture(asked, key)
+    return asked, _capture(asked)
 
 
 def refund_payment(
@@ -80,16 +95,16 @@ def refund_payment(
         payment = never_asked(command, State.NOT_ASKED, None, now)
     key = command.command_id
     if payment.state == State.REFUNDING and payment.refund_key == key:
-        return _refunding(payment, key, learned, now)
+        return refunding(payment, key, learned, now)
     if payment.refund_key == key or learned is not Begun.FRESH:
         return payment, Repeat()
-    if payment.state in (State.CAPTURING, State.REFUNDING):
+    if payment.state in (*CAPTURE_OPEN, State.REFUNDING):
         raise Retryable(f"this payment is {payment.state} and has no outcome yet")
     reason = _no_refund(payment, command)
     if reason is not None:
         return told(payment, refund_refused(payment, key, reason, now))
     asked = replace(payment, state=State.REFUNDING, refund_key=key, asked_minor=command.amount_minor)
-    return asked, _refund(asked, key)
+    return asked, ask_refund(asked, key)
 
 
 def query_money(
@@ -97,19 +112,20 @@ def query_money(
 ) -> tuple[Payment, Move] | None:
     """What a query of a capture or refund finds; None when it asks about neither of the latest two.
 
-    None, too, when the provider has not heard of it: that leaves it open.
+    None, too, when there is more to be asked for than a look-up: that leaves it open.
     """
     asked = command.asked_command_id
     settle = None
-    if payment.state == State.CAPTURING and payment.capture_key == asked:
+    if payment.state in CAPTURE_OPEN and payment.capture_key == asked:
         settle = _capturing
     elif payment.state == State.REFUNDING and payment.refund_key == asked:
-        settle = _refunding
+        settle = refunding
     elif asked in (payment.capture_key, payment.refund_key):
         return payment, Repeat()
-    if settle is None or isinstance(learned, Unheard):
+    if settle is None:
         return None
-    return settle(payment, asked, learned, now)
+    found = settle(payment, asked, learned, now)
+    return found if isinstance(found[1], LookUp | Reply) else None
 
 
 # --- capturing ------------------------------------------------------------------------------------
@@ -140,25 +156,93 @@ def _is_what_was_taken(payment: Payment, command: CapturePayment) -> bool:
     )
 
 
+def open_key(payment: Payment) -> str:
+    """The key under which the provider was asked last for the open capture."""
+    assert payment.capture_key is not None
+    if payment.reauthorize_key != _anew(payment.capture_key):
+        return payment.capture_key
+    if payment.state == State.REAUTHORIZING:
+        return payment.reauthorize_key
+    return str(uuid5(UUID(payment.capture_key), "capture again"))
+
+
+def capture_outcome(payment: Payment, learned: Learned, now: datetime) -> tuple[Payment, Answer] | None:
+    """The payment once its open capture ends with what was ``learned``, and the event of it; None when open.
+
+    A hold that lapsed is not asked for anew, and one that took its place is not captured.
+    """
+    key = payment.capture_key
+    assert key is not None
+    still_held = settled(payment, State.AUTHORIZED, now)
+    match learned:
+        case Captured(_, amount_minor) if payment.state == State.CAPTURING:
+            taken = replace(settled(payment, State.CAPTURED, now), captured_minor=amount_minor)
+            return taken, captured(taken, key, now)
+        case CaptureRefused(code, asked) if asked == open_key(payment):
+            return still_held, capture_refused(still_held, key, code, now)
+        case Declined() if payment.state == State.REAUTHORIZING:
+            return still_held, capture_refused(still_held, key, EXPIRED, now)
+        case Authorized() if payment.state == State.REAUTHORIZING:
+            anew = _held_anew(still_held, learned)
+            return anew, capture_refused(anew, key, "voided", now)
+    return None
+
+
 def _capturing(payment: Payment, key: str, learned: Learned, now: datetime) -> tuple[Payment, Move]:
+    """The next move of the open capture ``key``."""
+    asked = open_key(payment)
+    first = asked == key
     match learned:
         case Begun():
-            return payment, LookUp(key)
+            return payment, LookUp(asked)
+        case Unheard(unheard) if unheard == asked:
+            return payment, _again(payment)
+        case CaptureRefused(code, refused) if code == EXPIRED and refused == key and first:
+            lapsed = replace(payment, state=State.REAUTHORIZING, reauthorize_key=_anew(key))
+            return lapsed, _again(lapsed)
+        case Authorized() if payment.state == State.REAUTHORIZING:
+            anew = replace(_held_anew(payment, learned), state=State.CAPTURING)
+            return anew, _again(anew)
         case Unheard():
-            return payment, _capture(payment, key)
-        case Captured(_, amount_minor):
-            taken = replace(_settled(payment, State.CAPTURED, now), captured_minor=amount_minor)
-            return told(taken, captured(taken, key, now))
-        case CaptureRefused(code):
-            still_held = _settled(payment, State.AUTHORIZED, now)
-            return told(still_held, capture_refused(still_held, key, code, now))
-    raise Rejected(f"the provider was asked to capture, and says of that key: {learned}")
+            return payment, LookUp(asked)
+        case CaptureRefused() | Authorized() if not first and not _is_of(learned, asked):
+            return payment, LookUp(asked)  # a copy has gone on meanwhile
+    outcome = capture_outcome(payment, learned, now)
+    if outcome is None:
+        raise Rejected(f"the provider was asked to capture, and says of that key: {learned}")
+    return told(*outcome)
 
 
-def _capture(payment: Payment, key: str) -> Capture:
+def _is_of(learned: Learned, asked: str) -> bool:
+    return isinstance(learned, CaptureRefused) and learned.key == asked
+
+
+def _again(payment: Payment) -> Capture | Reauthorize:
+    """What the open capture asks for next."""
+    if payment.state == State.REAUTHORIZING:
+        assert payment.authorization_id is not None
+        return Reauthorize(payment.authorization_id, open_key(payment))
+    return _capture(payment)
+
+
+def _held_anew(payment: Payment, held: Authorized) -> Payment:
+    """The payment with the hold that took the place of the lapsed one."""
+    return replace(
+        payment,
+        authorization_id=held.authorization_id,
+        expires_at=held.expires_at,
+        lapsed_id=payment.authorization_id,
+    )
+
+
+def _anew(capture_key: str) -> str:
+    return str(uuid5(UUID(capture_key), "reauthorize"))
+
+
+def _capture(payment: Payment) -> Capture:
     assert payment.authorization_id is not None
     assert payment.asked_minor is not None
-    return Capture(payment.authorization_id, payment.asked_minor, key)
+    return Capture(payment.authorization_id, payment.asked_minor, open_key(payment))
 
 
 # --- refunding ------------------------------------------------------------------------------------
@@ -177,29 +261,35 @@ def _no_refund(payment: Payment, command: RefundPayment) -> str | None:
     return None
 
 
-def _refunding(payment: Payment, key: str, learned: Learned, now: datetime) -> tuple[Payment, Move]:
+def refunding(payment: Payment, key: str, learned: Learned, now: datetime) -> tuple[Payment, Move]:
+    """The next move of the open refund ``key``, which is that of a reversal or of a refund."""
+    back = payment.reverse_key == key
     match learned:
         case Begun():
             return payment, LookUp(key)
         case Unheard():
-            return payment, _refund(payment, key)
+            return payment, ask_refund(payment, key)
         case Refunded(_, amount_minor):
             total = payment.refunded_minor + amount_minor
             state = State.REFUNDED if total == payment.captured_minor else State.CAPTURED
-            given = replace(_settled(payment, state, now), refunded_minor=total)
-            return told(given, refunded(given, key, amount_minor, now))
+            given = replace(settled(payment, state, now), refunded_minor=total)
+            return told(
+                given, reversal_done(given, key, now) if back else refunded(given, key, amount_minor, now)
+            )
         case RefundRefused(code):
-            kept = _settled(payment, State.CAPTURED, now)
-            return told(kept, refund_refused(kept, key, code, now))
+            kept = settled(payment, State.CAPTURED, now)
+            refused = reversal_refused if back else refund_refused
+            return told(kept, refused(kept, key, code, now))
     raise Rejected(f"the provider was asked to refund, and says of that key: {learned}")
 
 
-def _refund(payment: Payment, key: str) -> Refund:
+def ask_refund(payment: Payment, key: str) -> Refund:
+    """Ask for what the payment says is asked for."""
     assert payment.authorization_id is not None
     assert payment.asked_minor is not None
     return Refund(payment.authorization_id, payment.asked_minor, key)
 
 
-def _settled(payment: Payment, state: State, now: datetime) -> Payment:
+def settled(payment: Payment, state: State, now: datetime) -> Payment:
     """The payment once its open capture or refund has an outcome."""
     return replace(payment, state=state, asked_minor=None, settled_at=now)

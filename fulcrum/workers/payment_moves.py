@@ -19,6 +19,9 @@ class State(StrEnum):
     VOIDING = "voiding"  #: what may be held is being given up; the provider's answer moves it
     VOIDED = "voided"  #: final: nothing is held, and nothing will be
     CAPTURING = "capturing"  #: the provider may have taken the amount; its answer moves it
+    REAUTHORIZING = (
+        "reauthorizing"  #: the hold lapsed, another may be there in its place; the answer moves it
+    )
     CAPTURED = "captured"  #: the provider took the amount; a refund moves it
     REFUNDING = "refunding"  #: the provider may have given the amount back; its answer moves it
     REFUNDED = "refunded"  #: final: all that was taken was given back
@@ -26,6 +29,8 @@ class State(StrEnum):
 
 #: The amount was taken, so that there is no hold any more.
 TAKEN = frozenset({State.CAPTURED, State.REFUNDING, State.REFUNDED})
+#: A capture has no outcome yet: only its outcome tells whether there is a hold.
+CAPTURE_OPEN = frozenset({State.CAPTURING, State.REAUTHORIZING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,10 @@ class Payment:
     ``expires_at`` is when the provider's hold lapses; None when it does not, or when there is none.
     ``capture_key`` and ``refund_key`` name the latest capture and refund that the provider was asked for, and
     ``asked_minor`` is the amount of the one that has no outcome yet.
+
+    ``reauthorize_key`` is the key of the latest hold that was asked for in place of one that had lapsed, and
+    ``lapsed_id`` the hold that it took the place of. ``reverse_key`` is the latest reversal that asked for a
+    refund, number ``reverse_attempt``.
     """
 
     workflow_id: str
@@ -56,6 +65,10 @@ class Payment:
     asked_minor: int | None = None
     captured_minor: int = 0
     refunded_minor: int = 0
+    reauthorize_key: str | None = None
+    lapsed_id: str | None = None
+    reverse_key: str | None = None
+    reverse_attempt: int = 0
 
 
 # --- what was learned -----------------------------------------------------------------------------
@@ -91,6 +104,13 @@ class Voided:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidRefused:
+    """There is no hold under ``authorization_id``: it was captured, or another one took its place."""
+
+    authorization_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """The provider took ``amount_minor`` of what it held under ``authorization_id``."""
 
@@ -100,9 +120,10 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class CaptureRefused:
-    """The provider takes nothing under this key, now or later; ``code`` says why."""
+    """The provider takes nothing under ``key``, now or later; ``code`` says why."""
 
     code: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ class Unheard:
 
 
 Outcome = Authorized | Declined | Voided | Captured | CaptureRefused | Refunded | RefundRefused
-Learned = Begun | Outcome | Unheard
+Learned = Begun | Outcome | VoidRefused | Unheard
 
 
 # --- moves ----------------------------------------------------------------------------------------
@@ -164,6 +185,14 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class Reauthorize:
+    """Ask the provider for a new hold in place of ``authorization_id``, which has lapsed."""
+
+    authorization_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refund:
     """Ask the provider to give ``amount_minor`` back of what it took of ``authorization_id``."""
 
@@ -184,5 +213,15 @@ class Repeat:
     """The command, or the one it asks about, was answered meanwhile: emit that answer again."""
 
 
-Ask = LookUp | Authorize | Void | Capture | Refund
-Move = Ask | Reply | Repeat
+Ask = LookUp | Authorize | Void | Capture | Reauthorize | Refund
+
+
+@dataclass(frozen=True, slots=True)
+class TellAndAsk:
+    """The outcome of another command was learned on the way: ``event`` tells it, and this one goes on."""
+
+    event: Answer
+    ask: Ask
+
+
+Move = Ask | Reply | Repeat | TellAndAsk

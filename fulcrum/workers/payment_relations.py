@@ -29,6 +29,12 @@ PAYMENT = Table(
     Column("asked_minor", BigInteger),
     Column("captured_minor", BigInteger, nullable=False, server_default="0"),
     Column("refunded_minor", BigInteger, nullable=False, server_default="0"),
+    # The latest hold that was asked for in place of a lapsed one, and the one that it took the place of.
+    Column("reauthorize_key", uuid_column()),
+    Column("lapsed_id", Text),
+    # The latest reversal that asked for a refund.
+    Column("reverse_key", uuid_column()),
+    Column("reverse_attempt", Integer, nullable=False, server_default="0"),
     Column("expires_at", time_column()),
     Column("requested_at", time_column(), nullable=False),
     Column("settled_at", time_column()),

@@ -39,8 +39,10 @@ from fulcrum.workers.payment_moves import (
     Learned,
     LookUp,
     Payment,
+    Reauthorize,
     Refund,
     Reply,
+    TellAndAsk,
     Unheard,
     Void,
 )
@@ -191,9 +193,13 @@ class PaymentWorker:
         learned = case.learned or (Begun.AGAIN if command.command_id in stored else Begun.FRESH)
         payment, move = PAYMENT_HANDLERS[type(command)](known, command, learned, datetime.now(UTC))
         changed = None if payment == known else payment
-        if isinstance(move, LookUp | Authorize | Void | Capture | Refund):
-            opens = case.delivery if learned is Begun.FRESH else None
+        opens = case.delivery if learned is Begun.FRESH else None
+        if isinstance(move, Ask):
             return _Step(command, changed, ask=move, opens=opens)
+        if isinstance(move, TellAndAsk):
+            row = answer_row(self._codec, self._topics, SERVICE, move.event, case.delivery)
+            told = {move.event.command_id}
+            return _Step(command, changed, ask=move.ask, emitted=[row], answers=told, opens=opens)
         answer = stored.get(command.command_id)
         if answer is not None:
             return _Step(command, emitted=answer)
@@ -212,6 +218,8 @@ class PaymentWorker:
                 return await self._provider.outcome_of(key) or Unheard(key)
             case Void(authorization_id, key):
                 return await self._provider.void(authorization_id, key)
+            case Reauthorize(authorization_id, key):
+                return await self._provider.reauthorize(authorization_id, key)
             case Capture(authorization_id, amount_minor, key):
                 return await self._provider.capture(authorization_id, amount_minor, key)
             case Refund(authorization_id, amount_minor, key):
@@ -233,12 +241,10 @@ def _closed(
     """The commands that are answered, out of those that may be open: all but the new ones."""
     closed = set()
     for case, step in zip(cases, steps, strict=True):
-        if step.ask is not None:
-            continue
         own = case.command.command_id
-        if case.learned is not None or own in stored:
-            closed.add(own)
         closed |= set(step.answers) - {own}
+        if step.ask is None and (case.learned is not None or own in stored):
+            closed.add(own)
     return sorted(closed)
 
 

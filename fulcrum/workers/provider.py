@@ -31,6 +31,7 @@ from fulcrum.workers.payment_moves import (
     Refunded,
     RefundRefused,
     Voided,
+    VoidRefused,
 )
 
 #: The provider is at it under this very key, or is too busy to begin.
@@ -72,12 +73,25 @@ class Provider:
                 return Declined(code)
         raise _refused("authorize", status, body)
 
-    async def void(self, authorization_id: str, key: str) -> Voided:
+    async def void(self, authorization_id: str, key: str) -> Voided | VoidRefused:
         """Give up what is held; what was given up before stays so."""
         status, body = await self._ask("void", "POST", _of(authorization_id, "void"), key)
-        if status == 200:
-            return Voided(authorization_id)
+        match status, body:
+            case 200, _:
+                return Voided(authorization_id)
+            case 409, {"code": "wrong_state"}:
+                return VoidRefused(authorization_id)
         raise _refused(f"void {authorization_id}", status, body)
+
+    async def reauthorize(self, authorization_id: str, key: str) -> Authorized | Declined:
+        """Hold the amount of ``authorization_id`` anew, which has lapsed."""
+        status, body = await self._ask("reauthorize", "POST", _of(authorization_id, "reauthorize"), key)
+        match status, body:
+            case 201, {"authorization_id": str(held)}:
+                return Authorized(held, _expiry("reauthorize", status, body))
+            case 402, {"code": str(code)}:
+                return Declined(code)
+        raise _refused(f"reauthorize {authorization_id}", status, body)
 
     async def capture(self, authorization_id: str, amount_minor: int, key: str) -> Captured | CaptureRefused:
         """Take so much of what is held."""
@@ -87,7 +101,7 @@ class Provider:
             case 200, {"amount_minor": int(taken)}:
                 return Captured(authorization_id, taken)
             case 402, {"code": str(code)}:
-                return CaptureRefused(code)
+                return CaptureRefused(code, key)
         raise _refused(f"capture {authorization_id}", status, body)
 
     async def refund(self, authorization_id: str, amount_minor: int, key: str) -> Refunded | RefundRefused:
@@ -118,7 +132,7 @@ class Provider:
             case 200, {"status": "declined", "code": str(code)}:
                 return Declined(code)
             case 200, {"status": "capture_refused", "code": str(code)}:
-                return CaptureRefused(code)
+                return CaptureRefused(code, key)
             case 200, {"status": "refund_refused", "code": str(code)}:
                 return RefundRefused(code)
         raise _refused(f"look up {key}", status, body)

@@ -1,6 +1,8 @@
 """What really happened at the simulated payment provider, and what can still happen? Pure.
 
 A key stands for one request for ever, and gets the same answer for ever: a refusal, too, is written down.
+
+Long, because every act on a payment, with its refusals, is decided on the same book.
 """
 
 from __future__ import annotations
@@ -11,28 +13,35 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from fulcrum.workers.psp_tokens import lapse, refusal
+from fulcrum.workers.psp_tokens import lapse, lapses_unsaid, refusal
 
 _AUTHORIZATIONS = UUID("4b1c5d0e-93f7-5a53-8f6c-0d1f5f0f7a11")
 _STATUS = {
     "authorize": "authorized",
     "decline": "declined",
+    "reauthorize": "authorized",
+    "refuse_reauthorize": "declined",
     "void": "voided",
     "capture": "captured",
     "refuse_capture": "capture_refused",
     "refund": "refunded",
     "refuse_refund": "refund_refused",
 }
+#: What makes a hold.
+_HOLDS = ("authorize", "reauthorize")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """Something that really happened, once: authorize, void, capture, refund, or the refusal of one of them.
+    """Something that really happened, once.
+
+    ``kind``: authorize, reauthorize, void, capture, refund, or the refusal of one of them; that of authorize
+    is decline.
 
     ``id`` counts from 1; ``key`` is the idempotency key that made it happen; ``reference`` is the caller's
-    name for the business it belongs to. Only a refusal has a ``code``, only a decline has no
-    ``authorization_id``, and only a hold that lapses has ``expires_at``. ``amount_minor`` is what was held,
-    taken or given back, or would have been.
+    name for the business it belongs to. Only a refusal has a ``code``, only a refused hold has no
+    ``authorization_id``, and only a hold that lapses has ``expires_at``. ``replaces`` is the authorization
+    that was to be held anew. ``amount_minor`` is what was held, taken or given back, or would have been.
     """
 
     id: int
@@ -46,6 +55,7 @@ class Effect:
     authorization_id: str | None = None
     code: str | None = None
     expires_at: str | None = None
+    replaces: str | None = None
 
     @property
     def status(self) -> str:
@@ -62,7 +72,7 @@ class NoSuchAuthorization(Exception):
 
 
 class WrongState(Exception):
-    """The authorization was captured before, so it cannot be voided."""
+    """The authorization was captured before, or another one took its place, so it cannot be voided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +91,17 @@ class _Hold:
 
     made: Effect
     voided: Effect | None = None
+    replaced: bool = False
     captured_minor: int = 0
     refunded_minor: int = 0
+    refunds_refused: int = 0
+
+    def lapsed(self, now: datetime) -> bool:
+        """Whether nothing is held any more, because of the time."""
+        made = self.made
+        if made.expires_at is None:
+            return made.kind == "authorize" and lapses_unsaid(made.token)
+        return now >= datetime.fromisoformat(made.expires_at)
 
 
 class Book:
@@ -129,7 +148,37 @@ class Book:
             return hold.voided, False
         if hold.captured_minor:
             raise WrongState(f"{authorization_id} is captured")
+        if hold.replaced:
+            raise WrongState(f"another authorization took the place of {authorization_id}")
         return self._happen(key, "void", _request(hold.made), now, authorization_id), True
+
+    def reauthorize(self, key: str, authorization_id: str, now: datetime) -> tuple[Effect, bool]:
+        """Hold anew what has lapsed, once, or refuse; False when it is an earlier answer again.
+
+        What is still held is not held twice.
+        """
+        before = self._by_key.get(key)
+        if before is not None:
+            if (
+                before.kind not in ("reauthorize", "refuse_reauthorize")
+                or before.replaces != authorization_id
+            ):
+                raise KeyReused(key)
+            return before, False
+        hold = self._hold(authorization_id)
+        code = refusal(hold.made.token, "reauthorize")
+        if hold.voided is not None:
+            code = "authorization_voided"
+        elif hold.captured_minor:
+            code = "already_captured"
+        elif hold.replaced:
+            code = "already_reauthorized"
+        elif not hold.lapsed(now):
+            code = "authorization_active"
+        kind = "reauthorize" if code is None else "refuse_reauthorize"
+        anew = f"auth_{uuid5(_AUTHORIZATIONS, key).hex}" if code is None else None
+        request = _request(hold.made)
+        return self._happen(key, kind, request, now, anew, code, replaces=authorization_id), True
 
     def capture(
         self, key: str, authorization_id: str, amount_minor: int, now: datetime
@@ -139,13 +188,12 @@ class Book:
         if before is not None:
             return before, False
         hold = self._hold(authorization_id)
-        lapses = hold.made.expires_at
         code = refusal(hold.made.token, "capture")
         if hold.voided is not None:
             code = "authorization_voided"
         elif hold.captured_minor:
             code = "already_captured"
-        elif lapses and now >= datetime.fromisoformat(lapses):
+        elif hold.replaced or hold.lapsed(now):
             code = "authorization_expired"
         elif amount_minor > hold.made.amount_minor:
             code = "amount_too_large"
@@ -159,7 +207,7 @@ class Book:
         if before is not None:
             return before, False
         hold = self._hold(authorization_id)
-        code = refusal(hold.made.token, "refund")
+        code = refusal(hold.made.token, "refund", hold.refunds_refused)
         if not hold.captured_minor:
             code = "not_captured"
         elif amount_minor > hold.captured_minor - hold.refunded_minor:
@@ -207,8 +255,9 @@ class Book:
         now: datetime,
         authorization_id: str | None,
         code: str | None = None,
+        replaces: str | None = None,
     ) -> Effect:
-        lapses = lapse(request.token, now) if kind == "authorize" else None
+        lapses = lapse(request.token, now) if kind in _HOLDS else None
         effect = Effect(
             id=len(self.effects) + 1,
             at=now.isoformat(),
@@ -221,6 +270,7 @@ class Book:
             authorization_id=authorization_id,
             code=code,
             expires_at=lapses.isoformat() if lapses else None,
+            replaces=replaces,
         )
         self._add(effect)
         return effect
@@ -228,10 +278,12 @@ class Book:
     def _add(self, effect: Effect) -> None:
         self.effects.append(effect)
         self._by_key[effect.key] = effect
+        if effect.kind == "reauthorize" and effect.replaces is not None:
+            self._holds[effect.replaces].replaced = True
         if effect.authorization_id is None:
             return
         match effect.kind:
-            case "authorize":
+            case "authorize" | "reauthorize":
                 self._holds[effect.authorization_id] = _Hold(effect)
             case "void":
                 self._holds[effect.authorization_id].voided = effect
@@ -239,6 +291,8 @@ class Book:
                 self._holds[effect.authorization_id].captured_minor = effect.amount_minor
             case "refund":
                 self._holds[effect.authorization_id].refunded_minor += effect.amount_minor
+            case "refuse_refund":
+                self._holds[effect.authorization_id].refunds_refused += 1
 
 
 def _request(effect: Effect) -> Request:

@@ -6,13 +6,14 @@
                                             201 {authorization_id, status, expires_at?} | 402 {code}
     POST /v1/authorizations/{id}/void       Idempotency-Key; 200 | 404 | 409
     POST /v1/authorizations/{id}/capture    Idempotency-Key; {amount_minor?}; 200 | 202 | 402 {code} | 404
+    POST /v1/authorizations/{id}/reauthorize  Idempotency-Key; 201 like an authorization | 402 {code} | 404
     POST /v1/authorizations/{id}/refund     the same; 202: accepted, look up what becomes of it
     GET  /v1/operations/{idempotency_key}   what happened under a key: 200 | 404 | 409 still at it
     GET  /v1/effects?reference=&since=      what really happened, one entry an effect, after number `since`
 
-Without ``amount_minor`` the whole of the authorization is captured or refunded. The same key gets the
-same answer and no second effect. How many requests of a key a test token has seen is no effect: a restart
-counts them anew.
+Without ``amount_minor`` the whole of the authorization is captured or refunded. What has lapsed can be held
+anew, once, under another id. The same key gets the same answer and no second effect. How many requests of a
+key a test token has seen is no effect: a restart counts them anew.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from aiohttp import web
 from fulcrum.errors import Misconfigured
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
+from fulcrum.workers.effect_log import EffectLog
 from fulcrum.workers.psp_book import (
     Book,
     Effect,
@@ -40,7 +42,6 @@ from fulcrum.workers.psp_book import (
     WrongState,
     operation_body,
 )
-from fulcrum.workers.psp_log import EffectLog
 from fulcrum.workers.psp_tokens import Reaction, reaction
 
 DEFAULT_PORT = 8090
@@ -55,7 +56,7 @@ class PspSimulator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = EffectLog(settings.psp_log)
+        self._log = EffectLog(settings.psp_log, "psp_log", Effect)
         self._book = Book()
         self._requests: Counter[str] = Counter()
         self._at_it: Counter[str] = Counter()
@@ -99,6 +100,7 @@ class PspSimulator:
             [
                 web.post("/v1/authorizations", self._authorize),
                 web.post("/v1/authorizations/{id}/void", self._void),
+                web.post("/v1/authorizations/{id}/reauthorize", self._reauthorize),
                 web.post("/v1/authorizations/{id}/capture", self._capture),
                 web.post("/v1/authorizations/{id}/refund", self._refund),
                 web.get("/v1/operations/{key}", self._operation),
@@ -122,6 +124,10 @@ class PspSimulator:
     async def _void(self, request: web.Request) -> web.Response:
         key, held = _key(request), request.match_info["id"]
         return self._answer(lambda: self._book.void(key, held, datetime.now(UTC)), 200)
+
+    async def _reauthorize(self, request: web.Request) -> web.Response:
+        key, lapsed = _key(request), request.match_info["id"]
+        return self._answer(lambda: self._book.reauthorize(key, lapsed, datetime.now(UTC)), 201)
 
     async def _capture(self, request: web.Request) -> web.StreamResponse:
         return await self._move(request, "capture")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
+from aiohttp import web
 from sqlalchemy import select
 
 from fulcrum.commands.consumer import CommandConsumer
@@ -27,6 +28,13 @@ from fulcrum.telemetry.startup import patiently
 from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.producer import KafkaProducer, Record
 from fulcrum.wire.topics import Topics
+from fulcrum.workers.courier_loops import CourierPoller, CourierSweeper
+from fulcrum.workers.courier_news import CourierNews
+from fulcrum.workers.courier_port import Courier
+from fulcrum.workers.courier_relations import COURIER
+from fulcrum.workers.courier_simulator import CourierSimulator
+from fulcrum.workers.courier_webhook import CourierWebhook
+from fulcrum.workers.courier_worker import CourierWorker
 from fulcrum.workers.inventory import InventoryWorker
 from fulcrum.workers.inventory_relations import INVENTORY
 from fulcrum.workers.payment_relations import PAYMENTS
@@ -35,10 +43,18 @@ from fulcrum.workers.payment_worker import PaymentWorker
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
 from fulcrum.workers.stock_sweeper import StockSweeper
+from fulcrum.workers.warehouse_floor import Floor
+from fulcrum.workers.warehouse_relations import WAREHOUSE
+from fulcrum.workers.warehouse_rounds import WarehouseRounds
+from fulcrum.workers.warehouse_simulator import WarehouseSimulator
+from fulcrum.workers.warehouse_worker import WarehouseWorker
 
 log = structlog.get_logger()
 
 PAYMENT_PORT, INVENTORY_PORT = 8082, 8083
+WAREHOUSE_PORT, COURIER_PORT = 8084, 8085
+#: Warehouse commands in one transaction at most, and such batches in hand at once: each is soon done.
+_WAREHOUSE_BATCH, _WAREHOUSE_BATCHES = 50, 2
 #: Connections beyond one a batch in progress: those of the relay, the parker, the sweeper, the log of
 #: attempts, and what asks whether Postgres is back.
 _SPARE_CONNECTIONS = 6
@@ -79,9 +95,65 @@ async def serve_inventory(settings: Settings, stop: asyncio.Event) -> None:
     await _serve(settings, stop, "inventory", INVENTORY, INVENTORY_PORT, size, at_once, work)
 
 
+async def serve_warehouse(settings: Settings, stop: asyncio.Event) -> None:
+    """Carry out warehouse commands until ``stop`` is set."""
+    async with AsyncExitStack() as opened:
+        floor = Floor(settings)
+        opened.push_async_callback(floor.close)
+
+        def work(db: Database, codec: Codec) -> tuple[Handle, Sweep]:
+            topics = Topics(settings.namespace)
+            worker = WarehouseWorker(db, codec, topics)
+            return worker.handle, WarehouseRounds(db, codec, topics, floor, worker, settings).run
+
+        size, at_once = _WAREHOUSE_BATCH, _WAREHOUSE_BATCHES
+        await _serve(settings, stop, "warehouse", WAREHOUSE, WAREHOUSE_PORT, size, at_once, work)
+
+
+async def serve_courier(settings: Settings, stop: asyncio.Event) -> None:
+    """Carry out courier commands, and take the courier's webhooks, until ``stop`` is set."""
+    async with AsyncExitStack() as opened:
+        courier = Courier(settings)
+        opened.push_async_callback(courier.close)
+        webhook = CourierWebhook(settings)
+
+        def work(db: Database, codec: Codec) -> tuple[Handle, Sweep]:
+            topics = Topics(settings.namespace)
+            worker = CourierWorker(db, codec, topics, courier, settings)
+            webhook.news = CourierNews(db, codec, topics, settings.courier_poll)
+            sweeper = CourierSweeper(db, codec, worker, courier, settings)
+            poller = CourierPoller(db, webhook.news, courier, settings)
+
+            async def loops(stop: asyncio.Event) -> None:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(sweeper.run(stop))
+                    group.create_task(poller.run(stop))
+
+            return worker.handle, loops
+
+        at_once = settings.concurrency
+        await _serve(settings, stop, "courier", COURIER, COURIER_PORT, 1, at_once, work, webhook.routes)
+
+
+async def serve_courier_simulator(settings: Settings, stop: asyncio.Event) -> None:
+    """Stand in for the courier until ``stop`` is set."""
+    simulator = CourierSimulator(settings)
+    await simulator.start()
+    await stop.wait()
+    await simulator.stop()
+
+
 async def serve_psp_simulator(settings: Settings, stop: asyncio.Event) -> None:
     """Stand in for the payment provider until ``stop`` is set."""
     simulator = PspSimulator(settings)
+    await simulator.start()
+    await stop.wait()
+    await simulator.stop()
+
+
+async def serve_warehouse_simulator(settings: Settings, stop: asyncio.Event) -> None:
+    """Stand in for the warehouse floor until ``stop`` is set."""
+    simulator = WarehouseSimulator(settings)
     await simulator.start()
     await stop.wait()
     await simulator.stop()
@@ -96,10 +168,14 @@ async def _serve(
     batch_size: int,
     concurrency: int,
     work: Callable[[Database, Codec], tuple[Handle, Sweep]],
+    routes: Sequence[web.RouteDef] = (),
 ) -> None:
     parts: dict[str, CommandConsumer | Parker | Relay] = {}
     health = HealthServer(
-        settings, port, lambda: {"started": bool(parts), **{name: part.ready for name, part in parts.items()}}
+        settings,
+        port,
+        lambda: {"started": bool(parts), **{name: part.ready for name, part in parts.items()}},
+        routes,
     )
     async with AsyncExitStack() as opened:
         await health.start()

@@ -5,7 +5,7 @@ Read by people, beside the service: each question is one statement, so it sees o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from fulcrum.workers.inventory_relations import LEDGER, RESERVATION_LINES, RESERVATIONS, STOCK
 
-#: The states of a reservation that is counted in ``stock.reserved``.
-_COUNTED = ("held", "confirmed")
+#: By figure: the column of a reservation's line, and the states of a reservation in which it counts.
+_COUNTED: Mapping[str, tuple[ColumnElement[int], tuple[str, ...]]] = {
+    "reserved": (RESERVATION_LINES.c.quantity, ("held", "confirmed")),
+    "consumed": (RESERVATION_LINES.c.consumed, ("consumed", "written_off")),
+}
 _FIGURES = ("available", "reserved", "consumed")
 
 
@@ -49,10 +52,11 @@ def drifts(connection: Connection, skus: Collection[str] = ()) -> tuple[int, lis
             stock, counted = row[figure], row[f"ledger_{figure}"]
             if stock is None or counted is None or stock != counted:
                 found.append(Drift(row["sku"], figure, "ledger", stock, _whole(counted)))
-    found += (
-        Drift(row["sku"], "reserved", "reservations", row["reserved"], _whole(row["quantity"]))
-        for row in connection.execute(_against_reservations(skus)).mappings()
-    )
+    for figure in _COUNTED:
+        found += (
+            Drift(row["sku"], figure, "reservations", row[figure], _whole(row["quantity"]))
+            for row in connection.execute(_against_reservations(figure, skus)).mappings()
+        )
     return int(looked_at.scalar_one()), found
 
 
@@ -80,27 +84,28 @@ def _against_ledger(skus: Collection[str]) -> Select[Any]:
     )
 
 
-def _against_reservations(skus: Collection[str]) -> Select[Any]:
+def _against_reservations(figure: str, skus: Collection[str]) -> Select[Any]:
+    column, states = _COUNTED[figure]
     lines = RESERVATION_LINES.join(
         RESERVATIONS, RESERVATION_LINES.c.workflow_id == RESERVATIONS.c.workflow_id
     )
     held = (
         _only(
-            select(RESERVATION_LINES.c.sku, func.sum(RESERVATION_LINES.c.quantity).label("quantity")),
+            select(RESERVATION_LINES.c.sku, func.sum(column).label("quantity")),
             RESERVATION_LINES.c.sku,
             skus,
         )
         .select_from(lines)
-        .where(RESERVATIONS.c.state.in_(_COUNTED))
+        .where(RESERVATIONS.c.state.in_(states))
         .group_by(RESERVATION_LINES.c.sku)
         .subquery()
     )
-    stock = _only(select(STOCK.c.sku, STOCK.c.reserved), STOCK.c.sku, skus).subquery()
+    stock = _only(select(STOCK.c.sku, STOCK.c[figure]), STOCK.c.sku, skus).subquery()
     sku = func.coalesce(stock.c.sku, held.c.sku).label("sku")
     return (
-        select(sku, stock.c.reserved, held.c.quantity)
+        select(sku, stock.c[figure], held.c.quantity)
         .select_from(stock.join(held, stock.c.sku == held.c.sku, full=True))
-        .where(func.coalesce(stock.c.reserved, 0) != func.coalesce(held.c.quantity, 0))
+        .where(func.coalesce(stock.c[figure], 0) != func.coalesce(held.c.quantity, 0))
         .order_by(sku)
     )
 

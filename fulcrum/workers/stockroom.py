@@ -3,6 +3,8 @@
 The stockroom holds what the batch touches as it was read. Each command changes it and gets its answer, in
 order of arrival, so that fifty reservations of one hot SKU are one update of one row. Whoever read it writes
 it back under the versions it was read with.
+
+Long, because what each command does to a reservation is read against what every other one does.
 """
 
 from __future__ import annotations
@@ -18,36 +20,52 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     ConfirmStock,
+    ConsumeStock,
     HoldStock,
     Line,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
     ShortLine,
     StepCommand,
     StockConfirmed,
+    StockConsumed,
     StockExpired,
     StockNotConfirmed,
+    StockNotConsumed,
     StockRejected,
     StockReleased,
     StockReserved,
+    StockRestocked,
 )
 
 
 class State(StrEnum):
     """Where a reservation stands, and who moves it on."""
 
-    HELD = "held"  #: the lines are counted as reserved; a release, a confirmation or its expiry moves it
-    CONFIRMED = "confirmed"  #: the lines are counted as reserved and do not lapse; a release moves it
+    HELD = "held"  #: the lines are reserved; a release, a confirmation, a consumption or its expiry moves it
+    CONFIRMED = "confirmed"  #: the lines are reserved and do not lapse; a release or a consumption moves it
     REJECTED = "rejected"  #: nothing is held; a new attempt or a release moves it
     EXPIRED = "expired"  #: nothing is held, and nothing will be; a release makes it released
     RELEASED = "released"  #: final: nothing is held, and nothing will be
+    CONSUMED = "consumed"  #: the lines have left and are counted as consumed; a restock moves it
+    WRITTEN_OFF = "written_off"  #: they will not come back and stay consumed, unless a restock brings them
+    RESTOCKED = "restocked"  #: final: they came back and are available again
 
 
 #: In these states the lines are counted as reserved.
 HOLDING = frozenset({State.HELD, State.CONFIRMED})
+#: In these states the lines are counted as consumed.
+GONE = frozenset({State.CONSUMED, State.WRITTEN_OFF})
 #: What comes too late for a reservation in one of these states is refused with this reason.
-_FENCES = {State.RELEASED: "fenced", State.EXPIRED: "expired"}
+_FENCES = {
+    State.RELEASED: "fenced",
+    State.EXPIRED: "expired",
+    State.CONSUMED: "consumed",
+    State.WRITTEN_OFF: "fenced",
+    State.RESTOCKED: "fenced",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +78,22 @@ class Stock:
     consumed: int = 0
     version: int = 0
 
-    def moved(self, available: int, reserved: int) -> Stock:
+    def moved(self, available: int, reserved: int, consumed: int = 0) -> Stock:
         """The same after a change."""
-        return replace(self, available=self.available + available, reserved=self.reserved + reserved)
+        return replace(
+            self,
+            available=self.available + available,
+            reserved=self.reserved + reserved,
+            consumed=self.consumed + consumed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one workflow holds. ``sequence`` counts its events on the inventory stream.
+    """What one workflow holds, or consumed. ``sequence`` counts its events on the inventory stream.
 
-    ``stored`` is the sequence it was read with; 0 when there is no row yet.
+    ``stored`` is the sequence it was read with; 0 when there is no row yet. ``closed``: nothing may be
+    consumed any more.
     """
 
     workflow_id: str
@@ -81,6 +105,7 @@ class Reservation:
     reason: str | None = None
     stored: int = 0
     expires_at: datetime | None = None
+    closed: bool = False
 
     @property
     def holds(self) -> Mapping[str, int]:
@@ -90,7 +115,10 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change of one SKU, as the ledger keeps it. Of an expiry, ``command_id`` is the event's id."""
+    """One change of one SKU, as the ledger keeps it. Of an expiry, ``command_id`` is the event's id.
+
+    A consumption takes what left out of what was reserved, and makes the rest of the line available.
+    """
 
     command_id: str
     sku: str
@@ -99,6 +127,7 @@ class Entry:
     reserved: int
     workflow_id: str | None
     reference: str | None
+    consumed: int = 0
 
 
 class Stockroom:
@@ -118,7 +147,8 @@ class Stockroom:
         self.reservations = {each.workflow_id: each for each in reservations}
         self.changed_stock: set[str] = set()
         self.changed_reservations: set[str] = set()
-        self.new_holds: set[str] = set()
+        self.new_holds: dict[str, Mapping[str, int]] = {}
+        self.new_consumptions: dict[str, Mapping[str, int]] = {}
         self.entries: list[Entry] = []
         self.now = now
         self._ttl = ttl
@@ -140,13 +170,19 @@ class Stockroom:
             return self._rejected(command, reservation, "out_of_stock", short)
         for sku, quantity in wanted.items():
             self._move(command.command_id, command.workflow_id, sku, "reserve", -quantity)
-        self.new_holds.add(command.workflow_id)
+        self.new_holds[command.workflow_id] = wanted
         lapses = self.now + self._ttl if self._ttl and isinstance(command, HoldStock) else None
         return self._reserved(command, self._keep(command, known, State.HELD, wanted, expires_at=lapses))
 
     def release(self, command: ReleaseStock) -> Answer:
-        """Give back what is held, and leave a fence against a reservation that is still on its way."""
+        """Give back what is held, and leave a fence against a reservation that is still on its way.
+
+        What has left is held no more, and is what it is.
+        """
         known = self.reservations.get(command.workflow_id)
+        if known is not None and known.state in (*GONE, State.RESTOCKED):
+            kept = self._next(known)
+            return StockReleased(**self._common(command, kept, StockReleased), lines=())
         lines = known.holds if known is not None else {}
         for sku, quantity in lines.items():
             self._move(command.command_id, command.workflow_id, sku, "release", quantity)
@@ -166,6 +202,48 @@ class Stockroom:
         kept = replace(kept, state=State.CONFIRMED, command_id=command.command_id, expires_at=None)
         self._change(kept)
         return StockConfirmed(**self._common(command, kept, StockConfirmed), lines=_lines(kept.lines))
+
+    def consume(self, command: ConsumeStock) -> Answer:
+        """Let the lines leave, and give back the rest of the hold; refuse when less is held than that."""
+        wanted = _summed(command.lines)
+        known = self.reservations.get(command.workflow_id)
+        if known is None:
+            return self._not_consumed(command, self._not_reserved(command, closed=False), "not_reserved")
+        if known.state == State.CONSUMED and known.lines == wanted:
+            return self._consumed(command, self._next(known), {})
+        reason = _no_consumption(known, wanted)
+        if reason is not None:
+            return self._not_consumed(command, self._next(known), reason)
+        rest = {sku: held - wanted.get(sku, 0) for sku, held in known.lines.items()}
+        for sku, held in known.lines.items():
+            left = wanted.get(sku, 0)
+            kind = "consume" if left else "release"
+            self._enter(command.command_id, command.workflow_id, sku, kind, rest[sku], -held, left)
+        kept = replace(self._next(known), state=State.CONSUMED, command_id=command.command_id, lines=wanted)
+        kept = replace(kept, expires_at=None)
+        self._change(kept)
+        self.new_consumptions[command.workflow_id] = wanted
+        return self._consumed(command, kept, {sku: quantity for sku, quantity in rest.items() if quantity})
+
+    def restock(self, command: RestockStock) -> Answer:
+        """Take back what had left, or write it off; refuse a consumption that comes later.
+
+        What was written off and comes back after all is taken back, too.
+        """
+        known = self.reservations.get(command.workflow_id)
+        if known is None:
+            return self._restocked(command, self._not_reserved(command, closed=True), {})
+        kept = replace(self._next(known), closed=True)
+        back: Mapping[str, int] = {}
+        if known.state in GONE:
+            state = State.RESTOCKED if command.undamaged else State.WRITTEN_OFF
+            kept = replace(kept, state=state, command_id=command.command_id)
+            if command.undamaged:
+                back, kept = known.lines, replace(kept, lines={})
+        self._change(kept)
+        for sku, quantity in back.items():
+            self._enter(command.command_id, command.workflow_id, sku, "restock", quantity, 0, -quantity)
+        return self._restocked(command, kept, back)
 
     def expire(self, workflow_id: str) -> StockExpired:
         """Give back what has lapsed. The reservation must be held and have a time at which it expires."""
@@ -203,9 +281,20 @@ class Stockroom:
 
     def _move(self, cause: str, workflow_id: str, sku: str, kind: str, available: int) -> None:
         """So many units become available; below zero: they are reserved."""
-        self.stock[sku] = self._of(sku).moved(available, -available)
+        self._enter(cause, workflow_id, sku, kind, available, -available, 0)
+
+    def _enter(
+        self, cause: str, workflow_id: str, sku: str, kind: str, available: int, reserved: int, consumed: int
+    ) -> None:
+        self.stock[sku] = self._of(sku).moved(available, reserved, consumed)
         self.changed_stock.add(sku)
-        self.entries.append(Entry(cause, sku, kind, available, -available, workflow_id, None))
+        self.entries.append(Entry(cause, sku, kind, available, reserved, workflow_id, None, consumed))
+
+    def _next(self, known: Reservation) -> Reservation:
+        """The reservation with one more event; whoever changes more of it keeps it once more."""
+        kept = replace(known, sequence=known.sequence + 1)
+        self._change(kept)
+        return kept
 
     def _short(self, wanted: Mapping[str, int]) -> tuple[ShortLine, ...]:
         """The lines that stock does not cover; a SKU that nobody knows has nothing available."""
@@ -238,6 +327,16 @@ class Stockroom:
     def _not_confirmed(self, command: ConfirmStock, kept: Reservation, reason: str) -> Answer:
         return StockNotConfirmed(**self._common(command, kept, StockNotConfirmed), reason=str(reason))
 
+    def _not_consumed(self, command: ConsumeStock, kept: Reservation, reason: str) -> Answer:
+        return StockNotConsumed(**self._common(command, kept, StockNotConsumed), reason=str(reason))
+
+    def _consumed(self, command: ConsumeStock, kept: Reservation, rest: Mapping[str, int]) -> Answer:
+        common = self._common(command, kept, StockConsumed)
+        return StockConsumed(**common, lines=_lines(kept.lines), released=_lines(rest))
+
+    def _restocked(self, command: RestockStock, kept: Reservation, back: Mapping[str, int]) -> Answer:
+        return StockRestocked(**self._common(command, kept, StockRestocked), lines=_lines(back))
+
     def _rejected(
         self, command: ReserveStock | HoldStock, kept: Reservation, reason: str, short: tuple[ShortLine, ...]
     ) -> Answer:
@@ -262,7 +361,15 @@ class Stockroom:
             reason=reason,
             stored=known.stored if known is not None else 0,
             expires_at=expires_at,
+            closed=known is not None and known.closed,
         )
+        self._change(kept)
+        return kept
+
+    def _not_reserved(self, command: StepCommand, *, closed: bool) -> Reservation:
+        """A reservation that may still come: no attempt of it is overtaken by ``command``."""
+        kept = self._keep(command, None, State.REJECTED, {}, "not_reserved")
+        kept = replace(kept, attempt=0, closed=closed)
         self._change(kept)
         return kept
 
@@ -289,6 +396,17 @@ def _summed(lines: Iterable[Line]) -> dict[str, int]:
     if not wanted:
         raise Rejected("lines: none; a reservation needs at least one")
     return dict(sorted(wanted.items()))
+
+
+def _no_consumption(known: Reservation, wanted: Mapping[str, int]) -> str | None:
+    """Why the lines may not leave; None when they may."""
+    if known.state not in HOLDING:
+        return str(known.state)
+    if known.closed:
+        return "fenced"
+    if any(quantity > known.lines.get(sku, 0) for sku, quantity in wanted.items()):
+        return "short"
+    return None
 
 
 def _check_quantity(sku: str, quantity: int) -> None:

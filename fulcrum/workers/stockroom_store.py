@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from fulcrum.saga.messages import Command, HoldStock, ReceiveStock, ReserveStock, StepCommand
+from fulcrum.saga.messages import Command, ConsumeStock, HoldStock, ReceiveStock, ReserveStock, StepCommand
 from fulcrum.store import inbox
 from fulcrum.store.array_text import array_of
 from fulcrum.store.bulk import arrays, insert_rows, rows_of
@@ -35,7 +35,7 @@ from fulcrum.store.database import Transaction
 from fulcrum.store.relations import uuid_column
 from fulcrum.store.statements import lasting
 from fulcrum.workers.inventory_relations import INVENTORY, LEDGER, RESERVATION_LINES, RESERVATIONS, STOCK
-from fulcrum.workers.stockroom import HOLDING, Reservation, Stock, Stockroom
+from fulcrum.workers.stockroom import GONE, HOLDING, Reservation, Stock, Stockroom
 
 SERVICE = "inventory"
 
@@ -59,9 +59,12 @@ _RESERVED = (
     "attempt",
     "reason",
     "expires_at",
+    "closed",
     "changed_at",
 )
+_NAMING = (ReserveStock, HoldStock, ConsumeStock)
 _HELD = ("workflow_id", "sku", "quantity")
+_LEFT = ("workflow_id", "sku", "consumed")
 _ENTERED = (
     "command_id",
     "sku",
@@ -106,10 +109,11 @@ def _json(rows: Select[Any]) -> ScalarSelect[Any]:
     return select(func.json_agg(given.table_valued())).scalar_subquery()
 
 
-_lines = (
-    select(func.json_object_agg(RESERVATION_LINES.c.sku, RESERVATION_LINES.c.quantity))
-    .where(RESERVATION_LINES.c.workflow_id == RESERVATIONS.c.workflow_id)
+_lines, _left = (
+    select(func.json_object_agg(RESERVATION_LINES.c.sku, quantity))
+    .where(RESERVATION_LINES.c.workflow_id == RESERVATIONS.c.workflow_id, quantity > 0)
     .scalar_subquery()
+    for quantity in (RESERVATION_LINES.c.quantity, RESERVATION_LINES.c.consumed)
 )
 _READ = lasting(
     select(
@@ -118,7 +122,10 @@ _READ = lasting(
         _json(
             select(
                 *[RESERVATIONS.c[name] for name in _RESERVED if name != "changed_at"],
-                case((RESERVATIONS.c.state.in_(sorted(HOLDING)), _lines)).label("lines"),
+                case(
+                    (RESERVATIONS.c.state.in_(sorted(HOLDING)), _lines),
+                    (RESERVATIONS.c.state.in_(sorted(GONE)), _left),
+                ).label("lines"),
             ).where(RESERVATIONS.c.workflow_id == _WORKFLOWS)
         ).label("reservations"),
         _json(select(*[STOCK.c[name] for name in _COUNTED]).where(STOCK.c.sku.in_(_SKUS))).label("stock"),
@@ -144,7 +151,7 @@ async def read(
 ) -> Found:
     """Read it in one round trip. With ``lock``, the messages are claimed and the rows locked before."""
     workflows = sorted({c.workflow_id for c in commands if isinstance(c, StepCommand)})
-    skus = {line.sku for c in commands if isinstance(c, ReserveStock | HoldStock) for line in c.lines}
+    skus = {line.sku for c in commands if isinstance(c, _NAMING) for line in c.lines}
     skus |= {c.sku for c in commands if isinstance(c, ReceiveStock)}
     given: dict[str, Any] = {"workflows": workflows, "skus": sorted(skus)}
     if lock:
@@ -194,6 +201,7 @@ def _reservation(row: Mapping[str, Any]) -> Reservation:
         reason=row["reason"],
         stored=row["sequence"],
         expires_at=None if lapses is None else datetime.fromisoformat(lapses),
+        closed=row["closed"],
     )
 
 
@@ -227,6 +235,13 @@ _WRITE_RESERVATIONS = lasting(
 _NEW_STOCK = lasting(insert_rows(STOCK, _COUNTED, order_by=("sku",)))
 _NEW_RESERVATIONS = lasting(insert_rows(RESERVATIONS, _RESERVED, order_by=("workflow_id",)))
 _NEW_LINES = lasting(insert_rows(RESERVATION_LINES, _HELD))
+_gone = rows_of(RESERVATION_LINES, _LEFT)
+# Whoever changes a line has changed its reservation before, and so holds its lock.
+_CONSUMED_LINES = lasting(
+    update(RESERVATION_LINES)
+    .values(consumed=_gone.c.consumed)
+    .where(RESERVATION_LINES.c.workflow_id == _gone.c.workflow_id, RESERVATION_LINES.c.sku == _gone.c.sku)
+)
 _NEW_ENTRIES = lasting(insert_rows(LEDGER, _ENTERED))
 
 
@@ -236,7 +251,7 @@ def write(tx: Transaction, room: Stockroom) -> None:
     _write_stock(tx, [room.stock[sku] for sku in sorted(room.changed_stock)])
     _write_lines(tx, room)
     if room.entries:
-        tx.at_commit(_NEW_ENTRIES, arrays(_ENTERED, _values(_ENTERED, room.entries, consumed=0, at=room.now)))
+        tx.at_commit(_NEW_ENTRIES, arrays(_ENTERED, _values(_ENTERED, room.entries, at=room.now)))
 
 
 def _write_reservations(tx: Transaction, room: Stockroom) -> None:
@@ -264,13 +279,17 @@ def _write_stock(tx: Transaction, changed: Sequence[Stock]) -> None:
 
 
 def _write_lines(tx: Transaction, room: Stockroom) -> None:
-    lines = [
-        {"workflow_id": workflow, "sku": sku, "quantity": quantity}
-        for workflow in sorted(room.new_holds)
-        for sku, quantity in room.reservations[workflow].lines.items()
-    ]
-    if lines:
-        tx.at_commit(_NEW_LINES, arrays(_HELD, lines))
+    for statement, names, changed in (
+        (_NEW_LINES, _HELD, room.new_holds),
+        (_CONSUMED_LINES, _LEFT, room.new_consumptions),
+    ):
+        lines = [
+            dict(zip(names, (workflow, sku, quantity), strict=True))
+            for workflow, held in sorted(changed.items())
+            for sku, quantity in held.items()
+        ]
+        if lines:
+            tx.at_commit(statement, arrays(names, lines))
 
 
 def _values(names: Sequence[str], things: Iterable[object], **rest: Any) -> list[dict[str, Any]]:

@@ -21,18 +21,38 @@ import pytest
 
 from fulcrum.saga.messages import (
     AuthorizePayment,
+    CancelDelivery,
+    CancelPackJob,
     CancelRequested,
     CapturePayment,
     Cause,
     ConfirmStock,
+    ConsumeStock,
+    CreateDelivery,
     DeadlinePassed,
     DecisionMade,
+    DeliveryCancelled,
+    DeliveryCreated,
+    DeliveryDelayed,
+    DeliveryNotCancelled,
+    DeliveryRefused,
+    HandOverParcel,
+    HandOverRefused,
     HoldExpired,
     HoldStock,
     IntentCreated,
     IssuedCommand,
     Line,
+    LineTerms,
     OperatorRequested,
+    OrderPacked,
+    OrderShort,
+    PackJobCancelled,
+    PackOrder,
+    PackRefused,
+    ParcelDelivered,
+    ParcelHandedOver,
+    ParcelNotDelivered,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentCaptureRefused,
@@ -40,6 +60,8 @@ from fulcrum.saga.messages import (
     PaymentNotFound,
     PaymentRefunded,
     PaymentRefundRefused,
+    PaymentReversalRefused,
+    PaymentReversed,
     PaymentVoided,
     PaymentVoidRefused,
     QueryPayment,
@@ -47,18 +69,25 @@ from fulcrum.saga.messages import (
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
     RetentionPassed,
+    ReversePayment,
     ShortLine,
+    SignalReceived,
     StepView,
     StockConfirmed,
+    StockConsumed,
     StockExpired,
     StockNotConfirmed,
+    StockNotConsumed,
     StockRejected,
     StockReleased,
     StockReserved,
+    StockRestocked,
+    TrackDelivery,
     VoidPayment,
 )
-from fulcrum.saga.run import StepState, Unsent, WorkflowRun
+from fulcrum.saga.run import Intercept, StepState, Unsent, WorkflowRun
 from fulcrum.wire.codec import Message, offline_codec
 from fulcrum.wire.history import committed
 from fulcrum.wire.records import to_record
@@ -96,7 +125,11 @@ _INTENT = IntentCreated(
     ship_to="address-1",
     definition="fulfillment.v1",
     correlation_id="corr-1",
+    terms=(LineTerms(999, "cancel_line"), LineTerms(2**40, "wait")),
+    promised_at=_LATER,
+    holds=("address", "fraud"),
 )
+_SHORT = (ShortLine("SKU-1", 5, 0),)
 _CAUSE = Cause(
     event_id=str(_EVENT["event_id"]),
     type="StockRejected",
@@ -140,7 +173,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
         PaymentNotFound(**_ANSWER, asked_command_id=str(_ANSWER["command_id"])),
         PaymentVoided(**_ANSWER, authorization_id="auth_1"),
         PaymentVoidRefused(**_ANSWER, reason="captured"),
-        PaymentCaptured(**_ANSWER, authorization_id="auth_1", amount_minor=2**40, currency="JPY"),
+        PaymentCaptured(
+            **_ANSWER, authorization_id="auth_1", amount_minor=2**40, currency="JPY", reauthorized=True
+        ),
         PaymentCaptureRefused(**_ANSWER, reason="amount_too_large"),
         PaymentRefunded(
             **_ANSWER, authorization_id="auth_1", amount_minor=1, refunded_minor=2**40, currency="JPY"
@@ -166,6 +201,29 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             result='{"authorization_id": "till-1"}',
             seconds=2**33,
         ),
+        SignalReceived(
+            **_EVENT, name="release", payload='{"hold": "fraud"}', actor="someone", reason="looked at it"
+        ),
+        PaymentReversed(**_ANSWER, authorization_id="auth_1", refunded_minor=2**40, currency="JPY"),
+        PaymentReversalRefused(**_ANSWER, reason="refund_failed"),
+        StockConsumed(**_ANSWER, lines=_LINES, released=(Line("SKU-2", 1),)),
+        StockNotConsumed(**_ANSWER, reason="released"),
+        StockRestocked(**_ANSWER, lines=_LINES),
+        OrderShort(**_ANSWER, pack_job_id="job-1", short=_SHORT, waits_until=_LATER),
+        OrderPacked(**_ANSWER, pack_job_id="job-1", lines=_LINES, parcels=2),
+        PackRefused(**_ANSWER, reason="short", short=_SHORT),
+        PackJobCancelled(**_ANSWER, pack_job_id="job-1", handed_over=True),
+        ParcelHandedOver(**_ANSWER, pack_job_id="job-1", lines=_LINES),
+        HandOverRefused(**_ANSWER, reason="cancelled"),
+        DeliveryCreated(
+            **_ANSWER, delivery_id="d-1", tracking_number="T1", label_url="https://courier.example/labels/T1"
+        ),
+        DeliveryRefused(**_ANSWER, reason="address_unknown"),
+        DeliveryCancelled(**_ANSWER, delivery_id="d-1", state="lost"),
+        DeliveryNotCancelled(**_ANSWER, reason="out_for_delivery"),
+        DeliveryDelayed(**_ANSWER, reason="customs"),
+        ParcelDelivered(**_ANSWER, tracking_number="T1", delivered_at=_LATER),
+        ParcelNotDelivered(**_ANSWER, reason="returned", undamaged=True),
         DecisionMade(
             **_DECISION,
             step="authorize_payment",
@@ -202,6 +260,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             ),
             standing=("authorize_payment",),
             finished_at=_LATER,
+            holds=("address", "fraud"),
+            promised_at=_LATER,
+            intercept="cancelled: because",
         ),
         AuthorizePayment(
             **_COMMAND, tenant="acme", amount_minor=1_999, currency="EUR", payment_method="pay_ok"
@@ -214,6 +275,15 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
         ReleaseStock(**_COMMAND),
         HoldStock(**_COMMAND, lines=_LINES),
         ConfirmStock(**_COMMAND),
+        ReversePayment(**_COMMAND),
+        ConsumeStock(**_COMMAND, lines=_LINES),
+        RestockStock(**_COMMAND, undamaged=True),
+        PackOrder(**_COMMAND, lines=_LINES, terms=_INTENT.terms, ship_to="address-1"),
+        CancelPackJob(**_COMMAND),
+        HandOverParcel(**_COMMAND, tracking_number="T1"),
+        CreateDelivery(**_COMMAND, tenant="acme", ship_to="address-1", lines=_LINES, parcels=2),
+        CancelDelivery(**_COMMAND),
+        TrackDelivery(**_COMMAND),
         ReceiveStock(
             command_id=str(_ANSWER["command_id"]),
             sku="SKU-1",
@@ -254,6 +324,16 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
             unsent=(Unsent(version=3, record=b"\x00\xff"),),
             paused_from="compensating",
             undo_from="authorize_payment",
+            holds=("address", "operator"),
+            intercept=Intercept(
+                step="create_delivery",
+                command_id="0dd01a52-6a0e-5c57-9b0e-3f2f9d5f6c88",
+                reason="cancelled: because",
+                requested_at=_NOON,
+                deadline_at=_LATER,
+                late=1,
+                held=True,
+            ),
         ),
     ),
     # Everything that may be absent is.
@@ -261,6 +341,9 @@ SAMPLES: dict[str, tuple[Message, ...]] = {
         OperatorRequested(**_EVENT, verb="pause", reason="wait", actor="someone"),
         PaymentAuthorized(**_ANSWER, authorization_id="auth_1", amount_minor=1, currency="JPY"),
         PaymentVoided(**_ANSWER, authorization_id=None),
+        PaymentReversed(**_ANSWER, authorization_id=None, refunded_minor=0, currency=None),
+        PackJobCancelled(**_ANSWER, pack_job_id=None, handed_over=False),
+        DeliveryCancelled(**_ANSWER, delivery_id=None, state="none"),
         StockReserved(**_ANSWER, lines=(), expires_at=None),
         StockRejected(**_ANSWER, reason="", short=()),
         DecisionMade(

@@ -18,7 +18,7 @@ from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.run import Status
 from fulcrum.saga.verbs import Verb
 from fulcrum.settings import Settings
-from fulcrum.web import answers, bodies, workflows
+from fulcrum.web import answers, bodies, intent_bodies, workflows
 from fulcrum.web.app import build_app
 from fulcrum.web.openapi import document
 from fulcrum.web.operation import Operation
@@ -129,8 +129,8 @@ def test_bodies_refuse_unknown_fields() -> None:
     """What the server refuses, the document forbids."""
     schemas = DOCUMENT["components"]["schemas"]
     models = (
-        bodies.IntentBody,
-        bodies.LineBody,
+        intent_bodies.IntentBody,
+        intent_bodies.LineBody,
         bodies.ReceiptBody,
         bodies.OperatorBody,
         bodies.CancelBody,
@@ -138,13 +138,14 @@ def test_bodies_refuse_unknown_fields() -> None:
         bodies.StepBody,
         bodies.SkipBody,
         bodies.ExtendBody,
+        bodies.SignalBody,
     )
     for model in models:
         assert schemas[model.__name__]["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("verb", list(Verb))
-def test_every_verb_is_a_path_with_a_key_and_both_answers(verb: Verb) -> None:
+@pytest.mark.parametrize("verb", [*Verb, "signals/{name}"])
+def test_every_verb_is_a_path_with_a_key_and_both_answers(verb: str) -> None:
     """The observed result, or that there is none yet; a key is needed, for a repeat is no second request."""
     row = DOCUMENT["paths"][f"/v1/workflows/{{workflow_id}}/{verb}"]["post"]
     headers = {p["name"]: p.get("required", False) for p in row["parameters"] if p["in"] == "header"}

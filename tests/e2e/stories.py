@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 TENANT = "acme"
@@ -25,6 +25,7 @@ class Story:
     effects: tuple[str, ...]
     in_stock: bool = True
     keeps_stock: bool = False
+    ship_to: str = "address-1"
 
     def body(self, sku: str) -> dict[str, Any]:
         """The intent to post: one unit of ``sku``, which must be in stock exactly when ``in_stock``."""
@@ -35,7 +36,7 @@ class Story:
             "amount_minor": 4200,
             "currency": "EUR",
             "payment_method": self.payment_method,
-            "ship_to": "address-1",
+            "ship_to": self.ship_to,
             "definition": self.definition,
         }
 
@@ -104,6 +105,68 @@ CONFIRMED = Story(
     keeps_stock=True,
 )
 
-STORIES = (COMPLETES, DECLINED, VOIDED, RELEASED, RESERVED_FIRST, CONFIRMED)
+_SHIPPING = (
+    "AuthorizePayment",
+    "ReserveStock",
+    "PackOrder",
+    "CapturePayment",
+    "CreateDelivery",
+    "HandOverParcel",
+    "ConsumeStock",
+    "TrackDelivery",
+)
+_BACK = ("RestockStock", "CancelDelivery", "CancelPackJob", "ReleaseStock", "ReversePayment")
+_STEPS = (
+    "authorize_payment",
+    "reserve_stock",
+    "pack_order",
+    "capture_payment",
+    "create_delivery",
+    "hand_over",
+    "consume_stock",
+)
+DELIVERED = Story(
+    name="delivered",
+    definition="fulfillment.v2",
+    payment_method="pay_ok",
+    status="completed",
+    steps=dict.fromkeys((*_STEPS, "deliver"), "done"),
+    commands=_SHIPPING,
+    effects=("authorize", "capture"),
+    keeps_stock=True,
+)
+LOST = Story(
+    name="lost",
+    definition="fulfillment.v2",
+    payment_method="pay_ok",
+    status="cancelled",
+    steps={**dict.fromkeys(_STEPS, "undone"), "deliver": "refused"},
+    commands=(*_SHIPPING, *_BACK),
+    effects=("authorize", "capture", "refund"),
+    keeps_stock=True,  # nobody has it, and it is not for sale any more
+    ship_to="lost-1",
+)
+RETURNED = replace(LOST, name="returned", keeps_stock=False, ship_to="returned-1")
+SILENT = replace(DELIVERED, name="silent", ship_to="silent-1")
+LAPSED = replace(
+    DELIVERED,
+    name="lapsed",
+    payment_method="pay_expires",
+    effects=("authorize", "refuse_capture", "reauthorize", "capture"),
+)
+
+STORIES = (
+    COMPLETES,
+    DECLINED,
+    VOIDED,
+    RELEASED,
+    RESERVED_FIRST,
+    CONFIRMED,
+    DELIVERED,
+    LOST,
+    RETURNED,
+    SILENT,
+    LAPSED,
+)
 #: Every end that a workflow can have, the usual one more often.
 MIX = (COMPLETES, VOIDED, COMPLETES, RELEASED, DECLINED, COMPLETES, VOIDED, RESERVED_FIRST)

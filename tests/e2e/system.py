@@ -18,6 +18,7 @@ from uuid import uuid4
 from brokers import Ends, Kafka
 from eventually import eventually_async
 
+from bench.leftovers import remove_queues, remove_topics
 from fulcrum.localstack import Stack
 from fulcrum.localstack.postgres import create_database
 from fulcrum.localstack.running import Running, running
@@ -28,7 +29,16 @@ from fulcrum.wire.codec import Codec, open_codec
 from fulcrum.wire.topics import Topics
 
 #: Short waits, so that a test that provokes retries takes no longer than others.
-_QUICK = {"FULCRUM_RETRY_UNIT": "0.02", "FULCRUM_PSP_TIMEOUT": "1.0", "FULCRUM_LOG_FORMAT": "json"}
+_QUICK = {
+    "FULCRUM_RETRY_UNIT": "0.02",
+    "FULCRUM_PSP_TIMEOUT": "1.0",
+    "FULCRUM_WAREHOUSE_PACE": "0.05",
+    "FULCRUM_WAREHOUSE_POLL_INTERVAL": "0.3",
+    "FULCRUM_COURIER_PACE": "0.2",
+    "FULCRUM_COURIER_POLL": "3",
+    "FULCRUM_COURIER_POLL_INTERVAL": "1",
+    "FULCRUM_LOG_FORMAT": "json",
+}
 _RESTARTED_WITHIN = 45.0
 
 
@@ -185,9 +195,12 @@ def deployed(stack: Stack, name: str, **limits: str) -> Iterator[System]:
     create_database(addresses["FULCRUM_POSTGRES_DSN"], database)
     dsn = urlsplit(addresses["FULCRUM_POSTGRES_DSN"])
     env = {**_QUICK, "FULCRUM_POSTGRES_DSN": urlunsplit(dsn._replace(path=f"/{database}")), **limits}
+    named = {**addresses, "FULCRUM_NAMESPACE": namespace}
     with running(stack, say=print, namespace=namespace, env=env) as found:
         kafka = Kafka(found.env["FULCRUM_KAFKA_BOOTSTRAP"])
         try:
             yield System(stack, namespace, found, kafka, asyncio.run(open_codec(settings_of(found.env))))
         finally:
             kafka.close()
+    remove_topics(named)
+    asyncio.run(remove_queues(named))

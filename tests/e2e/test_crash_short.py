@@ -20,7 +20,7 @@ from bench.crash_schedule import SECOND, Deed, Way
 from fulcrum.localstack import Running, Stack, running
 from fulcrum.localstack.postgres import create_database
 
-_RATE, _LONGEST = 6.0, 240.0
+_RATE, _LONGEST = 5.0, 360.0
 
 _ROLES_AND_SERVERS = (
     Deed("agents", Way.KILL),
@@ -37,6 +37,9 @@ _ROLES_AND_SERVERS = (
     Deed("redis", Way.KILL, seconds=0.5),
     Deed("registry", Way.KILL),
     Deed("payment", Way.PAUSE, seconds=1.5),
+    Deed("warehouse", Way.POINT, point="floor.asked", nth=2),
+    Deed("courier", Way.POINT, point="courier.asked", nth=2),
+    Deed("courier-simulator", Way.KILL),
     Deed("agents", Way.TERM),
 )
 _TWO_WORKERS = (

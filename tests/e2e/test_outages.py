@@ -96,14 +96,19 @@ async def test_the_provider_may_be_away_for_a_while(shaken: System) -> None:
         shelf = await client.stocked(10)
         retried = await _retried(client, shaken)
         await shaken.stop("psp-simulator")
-        posted = await client.post_all([COMPLETES] * 10, shelf)
-        await until(lambda: _more(client, shaken, retried + 10), "each was tried and will be again")
-        waiting = [await client.workflow(item.workflow_id) for item in posted]
-        assert {view["status"] for view in waiting} == {"running"}
-        await shaken.start("psp-simulator")
+        try:
+            posted = await client.post_all([COMPLETES] * 10, shelf)
+            await until(lambda: _more(client, shaken, retried + 10), "each was tried and will be again")
+            await until(lambda: _all_running(client, posted), "all are running")
+        finally:
+            await shaken.start("psp-simulator")
 
         await assert_all_ended(client, posted, shaken.psp, _WITHIN)
         await assert_stock(client, shelf, posted)
+
+
+async def _all_running(client: Client, posted: list[Posted]) -> bool:
+    return {(await client.workflow(item.workflow_id))["status"] for item in posted} == {"running"}
 
 
 async def _more(client: Client, system: System, count: int) -> bool:

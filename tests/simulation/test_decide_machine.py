@@ -5,7 +5,8 @@ Long, because one state machine has a rule for every kind of event.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from intents import intent_created
+from plausible import plausible
 
 from fulcrum.saga import identity, timers
 from fulcrum.saga.decide import Decision, Duplicate, Forget, Undeliverable, decide
@@ -23,17 +25,16 @@ from fulcrum.saga.messages import (
     CancelRequested,
     Event,
     IntentCreated,
-    Line,
     OperatorRequested,
-    PaymentVoided,
     QueryPayment,
+    SignalReceived,
     StepCommand,
-    StockReleased,
     TimerFired,
 )
 from fulcrum.saga.moves import find_step
 from fulcrum.saga.run import MAY_STAND, Status, StepStatus, WorkflowRun
-from fulcrum.saga.verbs import Verb
+from fulcrum.saga.signals import HOLDS
+from fulcrum.saga.verbs import MIGRATE, Verb
 from fulcrum.simulation.environment import START
 
 INTENT = identity.intent_id("simulation", "machine")
@@ -41,32 +42,30 @@ WORKFLOW = identity.workflow_id(INTENT)
 RETENTION = timedelta(days=1)
 ANSWERS = [kind for kind in EVENTS if issubclass(kind, Answer)]
 TIMERS = [kind for kind in EVENTS if issubclass(kind, TimerFired)]
-STEPS = ["authorize_payment", "reserve_stock", "confirm_stock", "no_such_step"]
+UNDONE = {step.undone for definition in DEFINITIONS.values() for step in definition.steps}
+STEPS = [
+    "authorize_payment",
+    "reserve_stock",
+    "confirm_stock",
+    *(step.name for step in DEFINITIONS["fulfillment.v2"].steps[2:]),
+    "no_such_step",
+]
+RESULTS = [
+    None,
+    "{}",
+    '{"expires_at": "2026-01-01T01:00:00Z"}',
+    "[]",
+    "?",
+    '{"lines": [{"sku": "tea-01", "quantity": 1}], "parcels": 1}',
+    '{"tracking_number": "T9"}',
+    *(json.dumps({"definition": name}) for name in DEFINITIONS),
+]
 MOMENTS = st.integers(0, 7200).map(lambda seconds: START + timedelta(seconds=seconds))
 
 
 def make(kind: type[Event], **given: Any) -> Event:
     """An event of ``kind``; what is not given is plausible."""
-    plausible: dict[str, Any] = {
-        "event_id": "event",
-        "workflow_id": WORKFLOW,
-        "occurred_at": START,
-        "authorization_id": "auth-1",
-        "amount_minor": 1,
-        "refunded_minor": 1,
-        "currency": "EUR",
-        "reason": "r",
-        "actor": "a",
-        "lines": (Line("sku-1", 1),),
-        "short": (),
-        "asked_command_id": "asked",
-        "expires_at": None,
-        "verb": "retry",
-        "step": None,
-        "result": None,
-        "seconds": None,
-    }
-    return kind(**{f.name: {**plausible, **given}[f.name] for f in fields(kind)})
+    return plausible(kind, **{"workflow_id": WORKFLOW, "occurred_at": START, **given})
 
 
 class Deciding(RuleBasedStateMachine):
@@ -81,23 +80,38 @@ class Deciding(RuleBasedStateMachine):
         self.undone: set[str] = set()
         self.left: tuple[StepCommand, ...] = ()
 
-    @initialize(definition=st.sampled_from(sorted(DEFINITIONS)))
-    def begin(self, definition: str) -> None:
+    @initialize(
+        definition=st.sampled_from([*sorted(DEFINITIONS), "fulfillment.v2"]),
+        holds=st.sampled_from([(), (), ("address",), ("fraud", "operator")]),
+    )
+    def begin(self, definition: str, holds: tuple[str, ...]) -> None:
         """The intent comes first on its stream."""
-        self.take(intent_created(workflow_id=WORKFLOW, occurred_at=START, definition=definition))
+        told = {"workflow_id": WORKFLOW, "occurred_at": START}
+        self.take(intent_created(**told, definition=definition, holds=holds))
 
     # --- events -------------------------------------------------------------------------------
 
-    @rule(kind=st.sampled_from(ANSWERS), which=st.integers(0, 30), now=MOMENTS, lapses=st.none() | MOMENTS)
-    def answer(self, kind: type[Event], which: int, now: datetime, lapses: datetime | None) -> None:
+    @rule(
+        kind=st.sampled_from(ANSWERS),
+        which=st.integers(0, 30),
+        now=MOMENTS,
+        lapses=st.none() | MOMENTS,
+        good=st.booleans(),
+    )
+    def answer(
+        self, kind: type[Event], which: int, now: datetime, lapses: datetime | None, good: bool
+    ) -> None:
         """Any answer to any command that ever left, the newest first, or to one that did not."""
         known = [*reversed(self.commands), "no-command-of-this-run"]
         command = known[min(which, len(known) - 1)]
-        self.send(kind, occurred_at=now, command_id=command, expires_at=lapses)
+        own = {"undamaged": good, "state": "cancelled" if good else "returning", "waits_until": now}
+        self.send(kind, occurred_at=now, command_id=command, expires_at=lapses, **own)
 
     @rule(now=MOMENTS, lapses=st.none() | MOMENTS, good=st.booleans())
     def obey(self, now: datetime, lapses: datetime | None, good: bool) -> None:
         """The answer that the command which left last asks for."""
+        if not self.commands:
+            return
         command = list(self.commands.values())[-1]
         step = DEFINITIONS[self.state.definition].step(command.step)
         kinds = {
@@ -109,7 +123,13 @@ class Deciding(RuleBasedStateMachine):
         assert kind is not None
         self.send(kind, occurred_at=now, command_id=command.command_id, expires_at=lapses)
 
-    @rule(which=st.sampled_from(STEPS[:3]), now=MOMENTS)
+    @rule(times=st.integers(2, 9), now=MOMENTS)
+    def go_well(self, times: int, now: datetime) -> None:
+        """Nothing happens but what was asked for."""
+        for _ in range(times):
+            self.obey(now, None, True)
+
+    @rule(which=st.sampled_from(STEPS[:-1]), now=MOMENTS)
     def happen_after_all(self, which: str, now: datetime) -> None:
         """A step's effect is told of when nobody waits for it any more."""
         step = find_step(self.state, which)
@@ -160,10 +180,10 @@ class Deciding(RuleBasedStateMachine):
         self.send(CancelRequested, occurred_at=now)
 
     @rule(
-        verb=st.sampled_from([*Verb, "no_such_verb"]),
+        verb=st.sampled_from([*Verb, MIGRATE, "no_such_verb"]),
         step=st.none() | st.sampled_from(STEPS),
         now=MOMENTS,
-        result=st.sampled_from([None, "{}", '{"expires_at": "2026-01-01T01:00:00Z"}', "[]", "?"]),
+        result=st.sampled_from(RESULTS),
         seconds=st.none() | st.integers(-1, 7200),
     )
     def request(
@@ -173,13 +193,27 @@ class Deciding(RuleBasedStateMachine):
         own = {"verb": verb, "step": step, "result": result, "seconds": seconds}
         self.send(OperatorRequested, occurred_at=now, **own)
 
+    @rule(
+        now=MOMENTS,
+        name=st.sampled_from(["hold", "release", "no_such_signal"]),
+        hold=st.sampled_from([*HOLDS, "no_such_hold"]),
+    )
+    def tell(self, now: datetime, name: str, hold: str) -> None:
+        """Somebody has a reason to wait, or none any more."""
+        self.send(SignalReceived, occurred_at=now, name=name, payload=json.dumps({"hold": hold}))
+
     @rule(now=MOMENTS)
     def wake(self, now: datetime) -> None:
-        """A run that is paused is resumed: whatever was held leaves, and nothing else."""
-        if self.state.status == Status.PAUSED:
-            held = [step.name for step in self.state.steps if step.held]
-            self.send(OperatorRequested, occurred_at=now, verb="resume")
-            assert [command.step for command in self.left] == held
+        """A run that is held is let go: whatever was held leaves then, and nothing else, and not before."""
+        held = sorted(step.name for step in self.state.steps if step.held)
+        asked = self.state.intercept
+        stop = [asked.step] if asked is not None and asked.held else []
+        for hold in self.state.held_by:
+            assert self.state.status == Status.PAUSED
+            payload = json.dumps({"hold": hold})
+            self.send(SignalReceived, occurred_at=now, name="release", payload=payload)
+            last = self.state.status != Status.PAUSED
+            assert sorted(command.step for command in self.left) == (sorted([*held, *stop]) if last else [])
 
     @rule(which=st.integers(0, 30))
     def repeat(self, which: int) -> None:
@@ -239,7 +273,12 @@ class Deciding(RuleBasedStateMachine):
         """A paused run knows what it goes on with; a command waits for a resume only where one can come."""
         paused = self.state.status == Status.PAUSED
         assert paused == (self.state.paused_from is not None)
+        assert paused == bool(self.state.holds)
         assert paused or not [step for step in self.state.steps if step.held]
+        asked = self.state.intercept
+        assert asked is None or self.going == Status.RUNNING
+        assert asked is None or paused == (asked.deadline_at is None)
+        assert asked is None or paused or not asked.held
         if paused:
             assert self.going not in (Status.PAUSED, Status.COMPLETED, Status.CANCELLED, Status.TERMINATED)
 
@@ -332,8 +371,9 @@ class Deciding(RuleBasedStateMachine):
             for step in self.run.steps
             for command in (step.command_id, step.undo_command_id, step.query_command_id)
         }
+        asked |= {self.run.intercept.command_id} if self.run.intercept is not None else set()
         assert event.command_id in asked or decision.ignored
-        if type(event) in (PaymentVoided, StockReleased) and not decision.ignored:
+        if type(event) in UNDONE and not decision.ignored:
             self.undone.add(event.command_id)
 
     def check_end(self, run: WorkflowRun, now: datetime) -> None:

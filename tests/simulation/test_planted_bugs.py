@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from fulcrum.saga import answers, definitions, moves, pause, verbs
 from fulcrum.saga import decide as deciding
-from fulcrum.saga import moves, verbs
 from fulcrum.saga.decide import Duplicate, decide
 from fulcrum.saga.run import MAY_STAND, StepStatus
 from fulcrum.saga.sent import Sent
+from fulcrum.saga.step import Fill, Step
 from fulcrum.simulation import orchestrator
 from fulcrum.simulation.campaign import run_worlds
 from fulcrum.simulation.clock import Clock
@@ -83,8 +84,10 @@ def no_timer_fires(patch: pytest.MonkeyPatch) -> None:
 
 def a_pause_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
     """The run is called paused, and its commands leave."""
-    hold_back = deciding.hold_back
-    patch.setattr(deciding, "hold_back", lambda made: replace(hold_back(made), commands=made.commands))
+    hold_back = pause.hold_back
+    patch.setattr(
+        deciding, "hold_back", lambda made, holds: replace(hold_back(made, holds), commands=made.commands)
+    )
 
 
 def a_skipped_step_is_not_undone(patch: pytest.MonkeyPatch) -> None:
@@ -111,12 +114,45 @@ def a_terminated_run_forgets_what_it_asked_for(patch: pytest.MonkeyPatch) -> Non
 
 def a_lapse_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """Only the clock says that a hold has lapsed, and it says so only to a run that goes forward."""
-    roles = deciding._roles
+    roles = answers._roles
 
     def unheard(definition: str) -> Any:
-        return {answer: told for answer, told in roles(definition).items() if told[1] != "lapsed"}
+        told = {
+            answer: [each for each in found if each[1] != "lapsed"]
+            for answer, found in roles(definition).items()
+        }
+        return {answer: steps for answer, steps in told.items() if steps}
 
-    patch.setattr(deciding, "_roles", unheard)
+    patch.setattr(answers, "_roles", unheard)
+
+
+def what_is_short_is_paid(patch: pytest.MonkeyPatch) -> None:
+    """The whole amount is captured, whatever was packed."""
+    patch.setattr(definitions, "captured", lambda amount_minor, *_: amount_minor)
+
+
+def silence_behind_the_pivot_undoes(patch: pytest.MonkeyPatch) -> None:
+    """A step there counts as failed after its patience, as any other."""
+    patch.setattr(Step, "gives_up", lambda self, late: late >= self.patience)
+
+
+def a_refused_undo_counts_as_done(patch: pytest.MonkeyPatch) -> None:
+    """The money that the provider keeps is taken for given back."""
+    patch.setattr(
+        answers, "_undo_refused", lambda run, step, event: moves.undone(run, step, event.occurred_at)
+    )
+
+
+def lost_goods_are_sold_again(patch: pytest.MonkeyPatch) -> None:
+    """Whatever does not arrive is taken for back on its shelf."""
+    rows = definitions.DEFINITIONS["fulfillment.v2"]
+    patch.setattr(answers, "_roles", answers._roles.__wrapped__)
+    sold = Fill("deliver", "undamaged", of=lambda _: True, needed=False)
+    steps = [
+        replace(row, fills={**row.fills, "undamaged": sold}) if row.name == "consume_stock" else row
+        for row in rows.steps
+    ]
+    patch.setitem(definitions.DEFINITIONS, rows.name, replace(rows, steps=tuple(steps)))
 
 
 BUGS: dict[Plant, tuple[str, str]] = {
@@ -132,6 +168,10 @@ BUGS: dict[Plant, tuple[str, str]] = {
     a_skipped_step_is_not_undone: ("operator=0.9,shortage=0.5", "nothing held for a cancelled run"),
     a_terminated_run_forgets_what_it_asked_for: ("operator=0.9", "a terminated run shows what stands"),
     a_lapse_is_ignored: ("operator=0.9,expiry=0.9", "a terminated run shows what stands"),
+    what_is_short_is_paid: ("short=0.5", "captured is what was packed"),
+    silence_behind_the_pivot_undoes: ("silence=1", "silence undoes nothing"),
+    a_refused_undo_counts_as_done: ("unrefunded=0.9,cancel=0.5", "nothing held for a cancelled run"),
+    lost_goods_are_sold_again: ("parcel=0.9", "only goods that are back"),
 }
 
 

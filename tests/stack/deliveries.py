@@ -14,9 +14,12 @@ from fulcrum.saga import identity
 from fulcrum.saga.messages import (
     Answer,
     AuthorizePayment,
+    CancelDelivery,
     CapturePayment,
     Command,
     ConfirmStock,
+    ConsumeStock,
+    CreateDelivery,
     HoldStock,
     Line,
     QueryPayment,
@@ -24,6 +27,9 @@ from fulcrum.saga.messages import (
     RefundPayment,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
+    ReversePayment,
+    TrackDelivery,
     VoidPayment,
 )
 from fulcrum.settings import Settings
@@ -106,6 +112,11 @@ def refund(workflow: str, amount_minor: int = 4200, attempt: int = 1) -> RefundP
     )
 
 
+def reverse(workflow: str, attempt: int = 1) -> ReversePayment:
+    """Give the amount up, or back."""
+    return ReversePayment(**_step(workflow, "authorize_payment", "ReversePayment", attempt))
+
+
 def ask_about(command: AuthorizePayment | CapturePayment | RefundPayment, number: int = 1) -> QueryPayment:
     """Ask what became of a command."""
     common = _step(command.workflow_id, command.step, "QueryPayment", command.attempt)
@@ -137,6 +148,40 @@ def hold(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> HoldStock:
 def confirm(workflow: str, attempt: int = 1) -> ConfirmStock:
     """Keep what is held."""
     return ConfirmStock(**_step(workflow, "confirm_stock", "ConfirmStock", attempt))
+
+
+def consume(workflow: str, *lines: tuple[str, int], attempt: int = 1) -> ConsumeStock:
+    """Let these quantities leave."""
+    return ConsumeStock(
+        **_step(workflow, "consume_stock", "ConsumeStock", attempt),
+        lines=tuple(Line(sku, quantity) for sku, quantity in lines),
+    )
+
+
+def restock(workflow: str, undamaged: bool = True, attempt: int = 1) -> RestockStock:
+    """Take back what left, or write it off."""
+    return RestockStock(**_step(workflow, "consume_stock", "RestockStock", attempt), undamaged=undamaged)
+
+
+def ship(workflow: str, ship_to: str = "Main Street 1", attempt: int = 1) -> CreateDelivery:
+    """Have a parcel brought there."""
+    return CreateDelivery(
+        **_step(workflow, "create_delivery", "CreateDelivery", attempt),
+        tenant="acme",
+        ship_to=ship_to,
+        lines=(Line("widget", 1),),
+        parcels=1,
+    )
+
+
+def intercept(workflow: str, attempt: int = 1) -> CancelDelivery:
+    """Stop the parcel."""
+    return CancelDelivery(**_step(workflow, "create_delivery", "CancelDelivery", attempt))
+
+
+def track(workflow: str, attempt: int = 1) -> TrackDelivery:
+    """Tell how the parcel ends."""
+    return TrackDelivery(**_step(workflow, "deliver", "TrackDelivery", attempt))
 
 
 def receive(sku: str, quantity: int) -> ReceiveStock:

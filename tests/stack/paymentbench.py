@@ -25,6 +25,7 @@ from fulcrum.workers.payment_moves import (
     Refunded,
     RefundRefused,
     Voided,
+    VoidRefused,
 )
 from fulcrum.workers.payment_relations import OPEN_COMMAND, PAYMENT, PAYMENTS
 from fulcrum.workers.payment_sweeper import PaymentSweeper
@@ -43,8 +44,8 @@ class Died(Exception):
 class Faulty(Provider):
     """A provider connection at which the process dies, or stops until it is let go.
 
-    ``before`` and ``after`` name the calls (authorize, void, capture, refund, outcome_of) that die before or
-    after they act.
+    ``before`` and ``after`` name the calls (authorize, reauthorize, void, capture, refund, outcome_of) that
+    die before or after they act.
     ``held`` holds calls back before they act, until ``let_go`` is set.
     """
 
@@ -79,8 +80,13 @@ class Faulty(Provider):
             "authorize", super().authorize(key, amount_minor, currency, token, reference)
         )
 
-    async def void(self, authorization_id: str, key: str) -> Voided:
+    async def void(self, authorization_id: str, key: str) -> Voided | VoidRefused:
         return await self._faulty("void", super().void(authorization_id, key))  # type: ignore[no-any-return]
+
+    async def reauthorize(self, authorization_id: str, key: str) -> Authorized | Declined:
+        return await self._faulty(  # type: ignore[no-any-return]
+            "reauthorize", super().reauthorize(authorization_id, key)
+        )
 
     async def capture(self, authorization_id: str, amount_minor: int, key: str) -> Captured | CaptureRefused:
         return await self._faulty(  # type: ignore[no-any-return]

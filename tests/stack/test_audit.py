@@ -136,6 +136,7 @@ WRITES: dict[str, Done] = {
     "workflow.extend": verb("extend", seconds=3600),
     "workflow.terminate": verb("terminate"),
     "workflow.cancel": verb("cancel"),
+    "workflow.signal": verb("signals/hold", hold="fraud"),
     "stock.receive": receive,
     "parked.replay": parked("replay"),
     "parked.discard": parked("discard"),

@@ -57,6 +57,9 @@ INSERT INTO payments.payments (workflow_id, state, sequence, attempt, authorize_
     authorization_id, requested_at, settled_at)
     VALUES ($run, 'authorized', 1, 1, $other, 1250, 'EUR', 'auth-1', $when, $when);
 INSERT INTO payments.inbox VALUES ('payment', $run, 'f', $when, '[]');
+INSERT INTO warehouse.pack_jobs (workflow_id, state, sequence, attempt, pack_key, ship_to, parcels,
+    requested_at, changed_at) VALUES ($run, 'packed', 1, 1, $run, 'a', 1, $when, $when);
+INSERT INTO warehouse.pack_lines VALUES ($run, 0, 'tea', 2, 2, 625, 'cancel_order');
 INSERT INTO inventory.stock VALUES ('tea', 8, 2, 0, 2);
 INSERT INTO inventory.reservations (workflow_id, state, sequence, command_id, attempt, changed_at)
     VALUES ($run, 'held', 1, $run, 1, $when);
@@ -73,6 +76,7 @@ _NOTHING_AWAITED = "UPDATE read_model.workflow_runs SET status = 'running', step
 #: Its time of settlement is as before, so it is long past.
 _REFUNDED = """UPDATE payments.payments SET state = 'captured', captured_minor = amount_minor,
     refunded_minor = 1, capture_key = authorize_key"""
+_CANCELLING = "UPDATE warehouse.pack_jobs SET goal = 'put_back', due_at = now(), cancel_key = pack_key"
 _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value, created_at)
     VALUES (gen_random_uuid(), 't', 'k', '{{}}', 'v', {})"""
 _PARKED = """INSERT INTO ops.parked_messages (id, service, message_id, type, queue, reason, error_class,
@@ -81,6 +85,16 @@ _PARKED = """INSERT INTO ops.parked_messages (id, service, message_id, type, que
 _REOPENED = f"""INSERT INTO read_model.timeline
     (workflow_id, version, at, status_before, status, cause, commands)
     VALUES ('{RUN}', 3, now(), 'completed', 'running', '{{}}', '[]')"""
+
+#: The same workflow under a definition that ships: both units left, and were paid.
+_SHIPPED = f"""
+    UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2';
+    UPDATE payments.payments SET state = 'captured', captured_minor = 1250, capture_key = '{OTHER}';
+    UPDATE inventory.reservations SET state = 'consumed';
+    UPDATE inventory.reservation_lines SET consumed = 2;
+    UPDATE inventory.stock SET reserved = 0, consumed = 2;
+    INSERT INTO inventory.ledger (command_id, sku, kind, available, reserved, consumed, workflow_id, at)
+    VALUES ('{RUN[:-1]}7', 'tea', 'consume', 0, -2, 2, '{RUN}', now())"""
 
 #: For each question what makes it speak, and the cause that it then names.
 _BREAKS: Mapping[str, list[tuple[str, str]]] = {
@@ -107,15 +121,41 @@ _BREAKS: Mapping[str, list[tuple[str, str]]] = {
         ("UPDATE inventory.reservations SET state = 'released'", "holds nothing"),
         ("UPDATE inventory.reservation_lines SET quantity = 1", "holds another quantity"),
     ],
+    "goods left for completed runs, and for no others": [
+        ("UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'", "consumed nothing"),
+        (
+            f"{_SHIPPED}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
+            "consumed what it should not",
+        ),
+    ],
+    "what is consumed is what left for runs": [
+        (f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'restocked'", "another sum")
+    ],
+    "what was captured is the price of what left": [
+        (f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 1249", "another amount")
+    ],
     "stock equals its ledger": [("UPDATE inventory.stock SET available = 9", "another sum")],
     "what is reserved is what runs hold": [("DELETE FROM inventory.reservation_lines", "another sum")],
     "payments ended as their runs did": [
         ("DELETE FROM payments.payments", "completed, payment missing"),
         ("UPDATE read_model.workflow_runs SET status = 'cancelled'", "cancelled, payment authorized"),
         (_REFUNDED, "completed, payment captured"),
+        (
+            "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+            "completed, payment authorized",
+        ),
     ],
     "payments are of the intent's amount": [
         ("UPDATE payments.payments SET amount_minor = 1251", "another amount")
+    ],
+    "no finished run has a pack job under way": [
+        (_CANCELLING, "completed, pack job packed to put_back"),
+        ("UPDATE read_model.workflow_runs SET status = 'cancelled'", "cancelled, pack job packed"),
+        ("UPDATE warehouse.pack_jobs SET state = 'failed'", "completed, pack job failed"),
+    ],
+    "no more is packed than was ordered": [
+        ("UPDATE warehouse.pack_lines SET requested = 3, picked = 3", "more than was ordered"),
+        ("UPDATE warehouse.pack_lines SET sku = 'pot'", "more than was ordered"),
     ],
     "outboxes are relayed": [(_OUTBOX.format(_LONG_AGO), "not relayed")],
     "no message is parked": [(_PARKED, "payment: VoidPayment, Corrupt")],
@@ -132,6 +172,10 @@ _IN_FLIGHT: Mapping[str, list[str]] = {
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
     ],
     "payments ended as their runs did": ["UPDATE read_model.workflow_runs SET status = 'cancelled'"],
+    "no finished run has a pack job under way": [
+        "UPDATE read_model.workflow_runs SET status = 'cancelled'",
+        _CANCELLING,
+    ],
     "outboxes are relayed": [_OUTBOX.format(_JUST_NOW)],
 }
 
@@ -239,6 +283,7 @@ def test_what_is_too_much_is_said_to_be_skipped(
     assert [each.check for each in skipped] == [
         "stock equals its ledger",
         "what is reserved is what runs hold",
+        "what is consumed is what left for runs",
     ]
     assert "more than" in skipped[0].note
 

@@ -67,6 +67,38 @@ _OUTBOX = """INSERT INTO payments.outbox (event_id, topic, key, headers, value)
 
 _CAPTURED = f"state = 'captured', captured_minor = 1250, capture_key = '{OTHER}'"
 
+_TERMS = '[{"unit_minor": 500, "on_short": "cancel_line"}]'
+#: The same workflow under a definition that ships: one of the two units left, and only that one was paid.
+_SHIPPED = f"""
+UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2';
+UPDATE payments.payments SET state = 'captured', captured_minor = 750, capture_key = '{OTHER}';
+UPDATE inventory.reservations SET state = 'consumed';
+UPDATE inventory.reservation_lines SET consumed = 1;
+UPDATE inventory.stock SET available = 9, reserved = 0, consumed = 1;
+INSERT INTO inventory.ledger VALUES ('{RUN[:-1]}7', 'tea', 'consume', 1, -2, 1, '{RUN}', NULL, now());
+UPDATE intake.intents SET terms = '{_TERMS}';
+"""
+#: Both units left, and one was paid.
+_SHIPPED_WHOLE = f"{_SHIPPED}; UPDATE inventory.reservation_lines SET consumed = 2"
+#: It was cancelled after that: the money is given back, and the unit is lost.
+_LOST = f"""{_SHIPPED}
+UPDATE read_model.workflow_runs SET status = 'cancelled';
+UPDATE payments.payments SET state = 'refunded', refunded_minor = 750, refund_key = '{OTHER}';
+UPDATE inventory.reservations SET state = 'written_off';
+"""
+
+_PACK_JOB = f"""INSERT INTO warehouse.pack_jobs (workflow_id, state, goal, sequence, attempt, pack_key,
+    ship_to, parcels, requested_at, changed_at, due_at)
+    VALUES ('{RUN}', %s, 1, 1, '{OTHER}', 'a', 1, now(), now(), %s)"""
+_PACKING = _PACK_JOB % ("'picking', 'pack'", "now()")
+_PACKED_MORE = f"""{_PACK_JOB % ("'packed', NULL", "NULL")};
+    INSERT INTO warehouse.pack_lines VALUES ('{RUN}', 0, 'tea', 5, 5, 0, 'cancel_order')"""
+_PACKED_CANCELLED = f"""{_PACK_JOB % ("'packed', NULL", "NULL")};
+    UPDATE read_model.workflow_runs SET status = 'cancelled'"""
+_SHIPMENT = f"""INSERT INTO courier.deliveries
+    (workflow_id, state, sequence, attempt, create_key, shipment_id, tracking_number, label_url, requested_at)
+    VALUES ('{RUN}', 'in_transit', 1, 1, '{OTHER}', 's', 't', 'l', now())"""
+
 #: For each check what makes it speak. One deed may break more than one.
 _BREAKS: Mapping[str, list[str]] = {
     "every intent has ended": [
@@ -86,6 +118,23 @@ _BREAKS: Mapping[str, list[str]] = {
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "UPDATE inventory.reservations SET state = 'released'",
         "UPDATE inventory.reservation_lines SET quantity = 1",
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+    ],
+    "goods left for completed runs, and for no others": [
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+        f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'released'",
+        f"{_SHIPPED}; UPDATE read_model.workflow_runs SET definition = 'fulfillment.v1'",
+        f"{_LOST}; UPDATE inventory.reservations SET state = 'consumed'",
+    ],
+    "what is consumed is what left for runs": [
+        f"{_SHIPPED}; UPDATE inventory.reservations SET state = 'restocked'",
+        f"{_SHIPPED}; UPDATE inventory.stock SET consumed = 2",
+    ],
+    "what was captured is the price of what left": [
+        f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 1250",
+        f"{_SHIPPED}; UPDATE payments.payments SET captured_minor = 749",
+        _SHIPPED_WHOLE,
+        f"{_SHIPPED_WHOLE}; UPDATE intake.intents SET terms = NULL",
     ],
     "what is reserved is what runs hold": [
         "UPDATE inventory.stock SET reserved = 3, available = 7",
@@ -107,10 +156,25 @@ _BREAKS: Mapping[str, list[str]] = {
         f"UPDATE payments.payments SET {_CAPTURED}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "UPDATE read_model.workflow_runs SET status = 'cancelled'",
         "DELETE FROM read_model.workflow_runs",
+        "UPDATE read_model.workflow_runs SET definition = 'fulfillment.v2'",
+        f"{_LOST}; UPDATE payments.payments SET state = 'captured', refunded_minor = 1",
     ],
     "no payment command is left open": [
         f"INSERT INTO payments.open_commands VALUES ('{RUN}', 'CapturePayment', now(), now(), '{{}}', '')"
     ],
+    "pack jobs ended as their runs did": [
+        _PACKING,
+        _PACKED_CANCELLED,
+        f"{_PACKING}; DELETE FROM read_model.workflow_runs",
+    ],
+    "no parcel is on its way for a run that ended without it": [
+        _SHIPMENT,
+        f"{_SHIPMENT}; UPDATE read_model.workflow_runs SET status = 'cancelled'",
+    ],
+    "no warehouse command is left open": [
+        f"INSERT INTO warehouse.open_commands VALUES ('{RUN}', '{RUN}', 'PackOrder', now(), '{{}}')"
+    ],
+    "no more is packed than was ordered": [_PACKED_MORE],
     "payments are of the intent's amount": ["UPDATE payments.payments SET amount_minor = 1251"],
     "outboxes are empty": [_OUTBOX],
     "every command received was answered": ["UPDATE payments.inbox SET outcome = NULL"],
@@ -156,6 +220,14 @@ def test_money_may_be_taken_and_given_back(
     cursor.execute(f"UPDATE read_model.workflow_runs SET status = '{status}'")
 
     assert found_by(cursor, ["payments ended as their runs did"]) == []
+
+
+@pytest.mark.parametrize("deed", [_SHIPPED, _LOST], ids=["shipped", "lost"])
+def test_what_left_and_was_paid_breaks_nothing(cursor: psycopg2.extensions.cursor, deed: str) -> None:
+    """A short order pays for what left; one that is lost on its way pays nothing, and stays consumed."""
+    cursor.execute(deed)
+
+    assert found_by(cursor) == []
 
 
 def test_every_check_is_tried() -> None:

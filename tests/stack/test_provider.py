@@ -15,7 +15,14 @@ from intake import free_port
 
 from fulcrum.errors import OutcomeUnknown, Rejected, Unavailable
 from fulcrum.settings import Settings
-from fulcrum.workers.payment_moves import Authorized, Declined, Voided
+from fulcrum.workers.payment_moves import (
+    Authorized,
+    Captured,
+    CaptureRefused,
+    Declined,
+    Voided,
+    VoidRefused,
+)
 from fulcrum.workers.provider import Provider
 from fulcrum.workers.psp_simulator import PspSimulator
 
@@ -177,3 +184,31 @@ async def test_an_odd_answer_is_one_of_three(head: bytes, body: bytes, error: ty
     async with answering(answer) as url, client(url) as provider:
         with pytest.raises(error):
             await hold(provider)
+
+
+async def test_hold_that_lapsed_is_had_anew_and_the_refusals_say_which_key(url: str) -> None:
+    """An answer now and a look-up later say the same; a void of what was taken is refused, not rejected."""
+    refused_key, anew_key, captured_key = (str(uuid4()) for _ in range(3))
+    async with client(url) as provider:
+        held = await hold(provider, "pay_expires")
+        refused = await provider.capture(held.authorization_id, 1250, refused_key)
+        anew = await provider.reauthorize(held.authorization_id, anew_key)
+        found = [await provider.outcome_of(key) for key in (refused_key, anew_key)]
+        assert isinstance(anew, Authorized)
+        assert anew.authorization_id != held.authorization_id
+        taken = await provider.capture(anew.authorization_id, 1250, captured_key)
+        voids = [await provider.void(each.authorization_id, str(uuid4())) for each in (held, anew)]
+
+    assert refused == CaptureRefused("authorization_expired", refused_key)
+    assert found == [refused, anew]
+    assert taken == Captured(anew.authorization_id, 1250)
+    assert voids == [VoidRefused(held.authorization_id), VoidRefused(anew.authorization_id)]
+
+
+async def test_hold_that_cannot_be_had_anew_is_declined(url: str) -> None:
+    """With the provider's code."""
+    async with client(url) as provider:
+        held = await hold(provider, "pay_expires_for_good")
+        key = str(uuid4())
+        assert await provider.reauthorize(held.authorization_id, key) == Declined("card_declined")
+        assert await provider.outcome_of(key) == Declined("card_declined")

@@ -115,15 +115,15 @@ async def test_void_of_what_was_captured_is_refused_and_asks_nothing(bench: Benc
 
 
 async def test_hold_that_lapsed_is_refused_by_the_provider(bench: Bench) -> None:
-    """``pay_expires_0``: the provider decides; the refusal is an event, and the hold can be voided."""
+    """``pay_expires_for_good``: the provider decides; the refusal is an event, and the hold can be voided."""
     workflow = new_workflow()
-    await bench.handle(authorize(workflow, "pay_expires_0"))
+    await bench.handle(authorize(workflow, "pay_expires_for_good"))
     await bench.handle(capture(workflow))
     event = (await bench.told(workflow))[-1]
     assert isinstance(event, PaymentCaptureRefused)
     assert event.reason == "authorization_expired"
     await bench.handle(void(workflow))
-    assert bench.effects(workflow) == ["authorize", "refuse_capture", "void"]
+    assert bench.effects(workflow) == ["authorize", "refuse_capture", "refuse_reauthorize", "void"]
 
 
 # --- silence --------------------------------------------------------------------------------------

@@ -459,3 +459,36 @@ def _enough(answered: dict[str, Any]) -> Any:
         return len(answered) >= 100
 
     return reached
+
+
+async def test_lapsed_hold_is_held_anew_once_and_remembered(tmp_path: Path) -> None:
+    """A restart forgets neither the new hold nor that it took the place of the old one."""
+    async with provider(tmp_path / "effects") as psp:
+        old = await psp.held("key 1", "pay_expires")
+        status, body = await psp.change("reauthorize", old, "anew 1")
+        assert (status, body["status"]) == (201, "authorized")
+        assert await psp.change("reauthorize", old, "anew 1") == (status, body)
+    async with provider(tmp_path / "effects") as psp:
+        again = await psp.change("reauthorize", old, "anew 2")
+        assert again == (402, {"status": "declined", "code": "already_reauthorized"})
+        assert (await psp.change("capture", old, "capture 1"))[1]["code"] == "authorization_expired"
+        assert (await psp.change("capture", body["authorization_id"], "capture 2"))[0] == 200
+        kinds = [effect["kind"] for effect in await psp.effects()]
+    assert kinds == ["authorize", "reauthorize", "refuse_reauthorize", "refuse_capture", "capture"]
+
+
+async def test_refund_that_fails_late_is_done_under_another_key() -> None:
+    """Both are accepted first; what became of them is looked up."""
+    async with provider() as psp:
+        hold = await psp.held("key 1", "pay_refund_late")
+        await psp.change("capture", hold, "capture")
+        outcomes = []
+        for key in ("refund 1", "refund 2"):
+            assert await psp.change("refund", hold, key) == (202, {"status": "pending"})
+
+            async def settled(key: str = key) -> bool:
+                return (await psp.operation(key))[0] == 200
+
+            await eventually_async(settled, within=10)
+            outcomes.append((await psp.operation(key))[1]["status"])
+        assert outcomes == ["refund_refused", "refunded"]

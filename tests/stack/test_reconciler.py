@@ -85,6 +85,7 @@ def row_of(check_at: datetime | None = LONG_AGO, **changes: Any) -> dict[str, An
         "last_sequence": 1,
         "check_at": check_at,
         "repairs": 0,
+        **dict.fromkeys(("terms", "promised_at", "holds")),
         **changes,
     }
 
@@ -198,6 +199,8 @@ async def test_requests_go_along_in_their_order(
             "step": None,
             "result": None,
             "seconds": None,
+            "signal": None,
+            "payload": None,
             "reason": "x",
             "actor": "ana",
             "correlation_id": "call",

@@ -16,7 +16,8 @@ import schemathesis
 from decisions import history
 from intake import intake_process
 from intents import intent_body
-from pydantic import ValidationError
+from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter, ValidationError
 from schemathesis import Case
 from sqlalchemy import text
 
@@ -25,17 +26,25 @@ from fulcrum.operations.kinds import WORKFLOW_KINDS, verb_of
 from fulcrum.operations.requests import Request
 from fulcrum.readmodel import store
 from fulcrum.readmodel.lists import INDEXES
+from fulcrum.saga.definitions import DEFAULT_DEFINITION
 from fulcrum.saga.messages import DecisionMade
+from fulcrum.saga.terms import OnShort, keepers
+from fulcrum.saga.verbs import MIGRATE
 from fulcrum.settings import Settings
 from fulcrum.store.database import Database
-from fulcrum.web.bodies import Body, WorkflowsQuery
+from fulcrum.web.bodies import LARGEST, Body, Moment, WorkflowsQuery
+from fulcrum.web.intent_bodies import INTENT_ADDED, LINE_ADDED
 from fulcrum.web.openapi import document
 from fulcrum.web.parked_bodies import SelectionBody
 from fulcrum.web.problem import KINDS
 from fulcrum.web.routes import ROUTES
 from fulcrum.web.workflow_bodies import TAKES, VerbArguments, WorkflowSelection
 
-schema = schemathesis.openapi.from_dict(document(ROUTES))
+DOCUMENT = document(ROUTES)
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+INTENT = Draft202012Validator(
+    {"$ref": "#/components/schemas/IntentBody", "components": DOCUMENT["components"]}
+)
 
 #: So many requests an operation, made up anew from the same seed in each run.
 EXAMPLES = 50
@@ -61,6 +70,35 @@ def spell_out(case: Case) -> None:
         lines = case.body.get("lines")
         if isinstance(lines, list) and all(isinstance(line, dict) for line in lines):
             case.body["lines"] = list({json.dumps(line.get("sku")): line for line in lines}.values())
+            if INTENT.is_valid(case.body) and _is_moment(case.body.get("promised_at")):
+                _agree(case.body)
+
+
+def _agree(intent: dict[str, Any]) -> None:
+    """Terms need a definition that keeps them, a price where a line may go, and a sum that is paid."""
+    if intent.get("definition", DEFAULT_DEFINITION) not in keepers():
+        for name in INTENT_ADDED:
+            intent.pop(name, None)
+        for line in intent["lines"]:
+            for name in LINE_ADDED:
+                line.pop(name, None)
+    for line in intent["lines"]:
+        if line.get("on_short") == OnShort.CANCEL_LINE and line.get("unit_price_minor") is None:
+            line["unit_price_minor"] = 1
+    if sum((line.get("unit_price_minor") or 0) * line["quantity"] for line in intent["lines"]) > LARGEST:
+        for line in intent["lines"]:
+            line["unit_price_minor"] = 0
+    priced = sum((line.get("unit_price_minor") or 0) * line["quantity"] for line in intent["lines"])
+    intent["amount_minor"] = max(intent["amount_minor"], priced)
+
+
+def _is_moment(value: Any) -> bool:
+    """Whether a promise, which JSON Schema only knows as a format, is a time or none."""
+    try:
+        TypeAdapter(Moment | None).validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 def _fit(body: dict[str, Any]) -> None:
@@ -81,6 +119,8 @@ def _fit(body: dict[str, Any]) -> None:
     body["arguments"] = {name: part for name, part in body.get("arguments", {}).items() if name in takes}
     if verb == "extend" and body["arguments"].get("seconds") is None:
         body["arguments"]["seconds"] = 60
+    if verb == MIGRATE and body["arguments"].get("definition") is None:
+        body["arguments"]["definition"] = DEFAULT_DEFINITION
 
 
 def _good(model: type[Body], value: object) -> bool:

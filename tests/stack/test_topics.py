@@ -151,6 +151,6 @@ def test_the_command_creates_and_lists(fresh: Settings, monkeypatch: pytest.Monk
     assert {row["partitions"] for row in before} == {0}
     created = CliRunner().invoke(app, ["create"])
     assert f"created {fresh.namespace}.intents\n" in created.stdout
-    assert CliRunner().invoke(app, ["create"]).stdout == "All 11 topics are there.\n"
+    assert CliRunner().invoke(app, ["create"]).stdout == "All 15 topics are there.\n"
     after = json.loads(CliRunner().invoke(app, ["list", "-o", "json"]).stdout)
     assert {row["topic"]: row["partitions"] for row in after} == partition_counts(fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid5
 
 from fulcrum.saga import identity
 from fulcrum.saga.messages import (
@@ -13,6 +14,7 @@ from fulcrum.saga.messages import (
     CapturePayment,
     QueryPayment,
     RefundPayment,
+    ReversePayment,
     StepCommand,
     VoidPayment,
 )
@@ -30,6 +32,7 @@ from fulcrum.workers.payment_moves import (
     LookUp,
     Move,
     Payment,
+    Reauthorize,
     Refund,
     Refunded,
     RefundRefused,
@@ -38,15 +41,17 @@ from fulcrum.workers.payment_moves import (
     Unheard,
     Void,
     Voided,
+    VoidRefused,
 )
-from fulcrum.workers.psp_book import Book, Effect, Request
+from fulcrum.workers.psp_book import Book, Effect, Request, WrongState
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=30)
 FLOW = "6f0c1d9e-1111-5222-8333-444455556666"
 HELD = "auth_held"
+ANEW = "auth_anew"
 LAPSES = NOON + timedelta(hours=1)
-StepCommands = AuthorizePayment | QueryPayment | VoidPayment | CapturePayment | RefundPayment
+StepCommands = AuthorizePayment | QueryPayment | VoidPayment | CapturePayment | RefundPayment | ReversePayment
 
 
 def authorize(attempt: int = 1, amount_minor: int = 4200) -> AuthorizePayment:
@@ -101,6 +106,17 @@ def refund(attempt: int = 1, amount_minor: int = 4200, currency: str = "EUR") ->
     )
 
 
+def reverse(attempt: int = 1) -> ReversePayment:
+    """Give the amount up, or back."""
+    return ReversePayment(
+        command_id=identity.command_id(FLOW, "authorize_payment", "ReversePayment", attempt),
+        workflow_id=FLOW,
+        step="authorize_payment",
+        attempt=attempt,
+        issued_at=NOON,
+    )
+
+
 def ask_about(command: StepCommands, number: int = 1) -> QueryPayment:
     """Ask what became of ``command``."""
     return replace(
@@ -146,6 +162,26 @@ def taking(amount_minor: int = 4200, number: int = 1, **changes: Any) -> Payment
     key = capture(number).command_id
     open_capture = {"capture_key": key, "asked_minor": amount_minor, "settled_at": NOON}
     return held(**{"state": State.CAPTURING, **open_capture, **changes})
+
+
+def holding_anew(amount_minor: int = 4200, number: int = 1, **changes: Any) -> Payment:
+    """A payment whose capture found the hold lapsed, and asks for another one."""
+    key = str(uuid5(UUID(capture(number).command_id), "reauthorize"))
+    changes = {"state": State.REAUTHORIZING, "reauthorize_key": key, **changes}
+    return taking(amount_minor, number, **changes)
+
+
+def taking_anew(amount_minor: int = 4200, number: int = 1, **changes: Any) -> Payment:
+    """A payment whose capture goes on with the hold that took the place of the lapsed one."""
+    anew = {"state": State.CAPTURING, "authorization_id": ANEW, "lapsed_id": HELD}
+    return holding_anew(amount_minor, number, **{**anew, **changes})
+
+
+def giving_back(number: int = 1, **changes: Any) -> Payment:
+    """A payment that is reversed after it was captured."""
+    key = reverse(number).command_id
+    back = {"refund_key": key, "reverse_key": key, "reverse_attempt": number, "asked_minor": 4200}
+    return taken(**{"state": State.REFUNDING, **back, **changes})
 
 
 def taken(captured_minor: int = 4200, **changes: Any) -> Payment:
@@ -199,8 +235,13 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
             effect = book.operation(key)
             return Unheard(key) if effect is None else learned(effect)
         case Void(authorization_id, key):
-            book.void(key, authorization_id, NOON)
+            try:
+                book.void(key, authorization_id, NOON)
+            except WrongState:
+                return VoidRefused(authorization_id)
             return Voided(authorization_id)
+        case Reauthorize(authorization_id, key):
+            return learned(book.reauthorize(key, authorization_id, NOON)[0])
         case Capture(authorization_id, amount_minor, key):
             return learned(book.capture(key, authorization_id, amount_minor, NOON)[0])
         case Refund(authorization_id, amount_minor, key):
@@ -214,8 +255,12 @@ def perform(book: Book, ask: Ask, command: StepCommand) -> Learned:
 def learned(effect: Effect) -> Learned:
     """What the provider tells of one of its effects."""
     if effect.code is not None:
-        refused = {"decline": Declined, "refuse_capture": CaptureRefused, "refuse_refund": RefundRefused}
-        return refused[effect.kind](effect.code)
+        match effect.kind:
+            case "refuse_capture":
+                return CaptureRefused(effect.code, effect.key)
+            case "refuse_refund":
+                return RefundRefused(effect.code)
+        return Declined(effect.code)
     assert effect.authorization_id is not None
     match effect.kind:
         case "void":
@@ -232,6 +277,8 @@ def still_held(book: Book) -> set[str]:
     """The authorizations that the provider still holds."""
     by_kind = {
         kind: {effect.authorization_id or "" for effect in book.effects if effect.kind == kind}
-        for kind in ("authorize", "void", "capture")
+        for kind in ("authorize", "reauthorize", "void", "capture")
     }
-    return by_kind["authorize"] - by_kind["void"] - by_kind["capture"]
+    replaced = {effect.replaces or "" for effect in book.effects if effect.kind == "reauthorize"}
+    made = by_kind["authorize"] | by_kind["reauthorize"]
+    return made - by_kind["void"] - by_kind["capture"] - replaced

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulcrum.commands.accounts import SCHEMAS
 from fulcrum.commands.balance import Depths, Steady, missing
 from fulcrum.saga.messages import SERVICES
+from fulcrum.store.relations import SCHEMA_OF
 from fulcrum.workers.inventory_relations import INVENTORY
 from fulcrum.workers.payment_relations import PAYMENTS
 
@@ -55,5 +55,5 @@ def test_only_what_every_look_misses_counts() -> None:
 
 def test_every_service_has_accounts() -> None:
     """A service without an inbox to look into would lose commands unseen."""
-    assert tuple(SCHEMAS) == SERVICES
-    assert {"payment": PAYMENTS.schema, "inventory": INVENTORY.schema} == SCHEMAS
+    assert tuple(SCHEMA_OF) == SERVICES
+    assert {SCHEMA_OF["payment"], SCHEMA_OF["inventory"]} == {PAYMENTS.schema, INVENTORY.schema}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fulcrum.cli.definition_migrate import chosen
 from fulcrum.cli.op_start import selected
 from fulcrum.errors import Rejected
 from fulcrum.operations.kinds import WORKFLOW_KINDS, verb_of
@@ -55,6 +56,9 @@ def test_selection_is_that_of_the_kind() -> None:
         ({"kind": "workflow.extend"}, "#/arguments/seconds"),
         ({"kind": "workflow.pause", "arguments": {"step": "pay"}}, "#/arguments/step"),
         ({"kind": "workflow.retry", "arguments": {"seconds": 5}}, "#/arguments/seconds"),
+        ({"kind": "workflow.migrate"}, "#/arguments/definition"),
+        ({"kind": "workflow.migrate", "arguments": {"definition": "no.v1"}}, "#/arguments/definition"),
+        ({"kind": "workflow.pause", "arguments": {"definition": "fulfillment.v1"}}, "#/arguments/definition"),
         ({"kind": "replay", "selection": {}, "arguments": {"step": "pay"}}, "#/arguments/step"),
     ],
 )
@@ -69,10 +73,29 @@ def test_result_is_kept_as_the_text_that_the_step_would_have_said() -> None:
     assert body.arguments.as_wished() == {"step": "pay", "result": '{"a":"x","b":1}'}
 
 
+def test_target_of_a_migration_is_the_result_of_its_request() -> None:
+    """As the saga reads it."""
+    body = read(kind="workflow.migrate", arguments={"definition": "fulfillment.v2"})
+    assert body.arguments.as_wished() == {"result": '{"definition":"fulfillment.v2"}'}
+
+
+def test_migration_selects_what_is_under_its_source() -> None:
+    """With commas or with several options; a definition of its own would contradict the source."""
+    assert chosen("fulfillment.v1", ["status=running,tenant=acme", "step=reserve_stock"]) == {
+        "status": "running",
+        "tenant": "acme",
+        "step": "reserve_stock",
+        "definition": "fulfillment.v1",
+    }
+    assert chosen("fulfillment.v1", []) == {"definition": "fulfillment.v1"}
+    with pytest.raises(Rejected, match="--from"):
+        chosen("fulfillment.v1", ["definition=fulfillment.v2"])
+
+
 def test_every_kind_has_its_verb() -> None:
-    """Eight of them; a kind of messages has none."""
+    """Nine of them; a kind of messages has none."""
     assert [verb_of(kind) for kind in WORKFLOW_KINDS] == [
-        "retry", "skip", "pause", "resume", "compensate", "extend", "terminate", "cancel",
+        "retry", "skip", "pause", "resume", "compensate", "extend", "terminate", "cancel", "migrate",
     ]  # fmt: skip
     assert verb_of("replay") is None
 

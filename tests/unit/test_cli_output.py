@@ -43,6 +43,7 @@ NO_DATA = {
     "fulcrum completion",
     "fulcrum reference",
     "fulcrum definition docs",
+    "fulcrum definition graph",
     "fulcrum stack up",
     "fulcrum stack down",
     "fulcrum stack wipe",

@@ -11,7 +11,7 @@ import pytest
 from fulcrum.cli.stories import STORIES, Story
 from fulcrum.cli.telling import Check, compare, line_of
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.web.bodies import IntentBody
+from fulcrum.web.intent_bodies import IntentBody
 
 COMPLETES = STORIES[0]
 TWICE = next(story for story in STORIES if story.posts == 2)
@@ -28,9 +28,9 @@ def seen(story: Story, **changes: Any) -> dict[str, Any]:
         "answers": ["w"] * story.posts,
         "effects": list(story.effects),
         "stock": {
-            "available": stocked - story.held,
+            "available": stocked - story.held - story.left,
             "reserved": story.held,
-            "consumed": 0,
+            "consumed": story.left,
             "received": stocked,
         },
         **changes,

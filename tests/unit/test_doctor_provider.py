@@ -19,9 +19,9 @@ def effects(*done: tuple[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def faults(status: str, *done: tuple[str, int]) -> list[str]:
+def faults(status: str, *done: tuple[str, int], ships: bool = False) -> list[str]:
     """Which checks speak when the run ended so."""
-    runs = {FLOW: {"status": status, "amount_minor": 4200, "currency": "EUR"}}
+    runs = {FLOW: {"status": status, "amount_minor": 4200, "currency": "EUR", "ships": ships}}
     return [violation.check for violation in effect_faults(effects(*done), runs)]
 
 
@@ -64,3 +64,26 @@ def test_money_that_is_not_where_it_should_be_is_a_fault(
 ) -> None:
     """Taken from a cancelled run, given back to a completed one, or more than there was."""
     assert faults(status, *done) == found
+
+
+ANEW = [HOLD, ("refuse_capture", 3000), ("reauthorize", 4200)]
+
+
+@pytest.mark.parametrize(
+    ("status", "done", "found"),
+    [
+        ("completed", [HOLD, TAKE], []),
+        ("completed", [*ANEW, TAKE], []),
+        ("completed", [HOLD], [_NOT_SO]),
+        ("completed", [*ANEW], [_NOT_SO]),
+        ("cancelled", [*ANEW, VOID], []),
+        ("cancelled", [*ANEW, TAKE, ("refund", 3000)], []),
+        ("cancelled", [*ANEW, TAKE], [_NOT_SO]),
+        ("cancelled", [*ANEW], [_NOT_SO]),
+    ],
+)
+def test_run_that_ships_is_paid_when_it_completes(
+    status: str, done: list[tuple[str, int]], found: list[str]
+) -> None:
+    """A hold alone is no payment, and one that took the place of a lapsed one counts once."""
+    assert faults(status, *done, ships=True) == found

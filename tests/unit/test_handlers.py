@@ -13,7 +13,12 @@ from fulcrum.workers import handlers
 
 def test_every_command_has_its_function() -> None:
     """Each stands in the table of its own service, and nothing else does."""
-    tables = {"payment": handlers.PAYMENT_HANDLERS, "inventory": handlers.INVENTORY_HANDLERS}
+    tables = {
+        "payment": handlers.PAYMENT_HANDLERS,
+        "inventory": handlers.INVENTORY_HANDLERS,
+        "warehouse": handlers.WAREHOUSE_HANDLERS,
+        "courier": handlers.COURIER_HANDLERS,
+    }
 
     assert {command for table in tables.values() for command in table} == set(COMMANDS)
     assert all(command in tables[command.service] for command in COMMANDS)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.web import problem
-from fulcrum.web.bodies import LARGEST, CancelBody, IntentBody, ReceiptBody, WorkflowPath, WorkflowsQuery
+from fulcrum.web.bodies import LARGEST, CancelBody, ReceiptBody, WorkflowPath, WorkflowsQuery
+from fulcrum.web.intent_bodies import IntentBody
 
 
 def parse(body: object) -> IntentBody:
@@ -68,7 +69,7 @@ def test_missing_field_is_named(field: str) -> None:
         ({"amount_minor": LARGEST + 1}, "#/amount_minor", str(LARGEST)),
         ({"currency": "eur"}, "#/currency", "ISO 4217"),
         ({"currency": "XXX"}, "#/currency", '"XXX"'),
-        ({"definition": "fulfillment.v9"}, "#/definition", "fulfillment.v1, reserve_first.v1"),
+        ({"definition": "fulfillment.v9"}, "#/definition", "fulfillment.v1, fulfillment.v2"),
         ({"a/b~c": 1}, "#/a~1b~0c", "a/b~c is unknown"),
     ],
 )

@@ -12,7 +12,13 @@ from intents import intent_body
 
 from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Duplicate, decide
-from fulcrum.saga.messages import CancelRequested, IntentCreated, OperatorRequested
+from fulcrum.saga.messages import (
+    CancelRequested,
+    IntentCreated,
+    LineTerms,
+    OperatorRequested,
+    SignalReceived,
+)
 from fulcrum.saga.run import Status
 from fulcrum.web.reconciler import LONGEST_WAIT, wait_before
 from fulcrum.web.stream import IntakeStream, intent_created, request_event
@@ -127,3 +133,26 @@ def test_waits_double_up_to_an_hour_or_the_grace(grace: timedelta) -> None:
     assert all(after == 2 * before for before, after in pairwise(waits) if after < waits[-1])
     assert waits[-1] == max(grace, LONGEST_WAIT)
     assert wait_before(10**9, grace) == waits[-1]
+
+
+def test_terms_of_the_row_are_those_of_the_event() -> None:
+    """Line by line; a row from before there were any agrees on nothing."""
+    agreed = {
+        "terms": [{"unit_minor": 300, "on_short": "cancel_line"}, {"unit_minor": 0, "on_short": "wait"}],
+        "promised_at": datetime(2026, 3, 4, tzinfo=UTC),
+        "holds": ["address", "fraud"],
+    }
+    event = intent_created(stored(INTENT | agreed))
+    assert event.terms == (LineTerms(300, "cancel_line"), LineTerms(0, "wait"))
+    assert (event.promised_at, event.holds) == (agreed["promised_at"], ("address", "fraud"))
+    before = intent_created(INTENT | dict.fromkeys(agreed))
+    assert (before.terms, before.promised_at, before.holds) == ((), None, ())
+
+
+def test_signal_travels_behind_the_intent_with_its_payload() -> None:
+    """As an event of its own kind, whose id is that of the request."""
+    row = {**CANCELLATION, "verb": "signal", "signal": "hold", "payload": '{"hold":"fraud"}'}
+    event = request_event(row)
+    assert isinstance(event, SignalReceived)
+    assert (event.name, event.payload, event.actor) == ("hold", '{"hold":"fraud"}', "ana")
+    assert (event.sequence, event.event_id) == (2, CANCELLATION["event_id"])

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulcrum.operations.accounting import ITEM_STATES, PENDING, Counts, Gate, canary_gate, over_ratio
-from fulcrum.operations.outcomes import INBOXES
 from fulcrum.operations.pace import Pace
 from fulcrum.operations.plan import BEYOND_LIMIT, MOST, plan_of
 from fulcrum.operations.requests import Request, edited_id, operation_id
 from fulcrum.saga.messages import SERVICES
-from fulcrum.store.relations import SERVICE_SCHEMAS
+from fulcrum.store.relations import SCHEMA_OF, SERVICE_SCHEMAS
 
 MOVES = st.lists(st.tuples(st.sampled_from(ITEM_STATES), st.sampled_from(ITEM_STATES)))
 
@@ -132,6 +131,6 @@ def test_requests_are_told_apart_by_all_that_is_asked() -> None:
 
 def test_every_service_has_an_inbox_to_look_into() -> None:
     """What became of a command can be seen for every service there is."""
-    assert set(INBOXES) == set(SERVICES)
-    assert set(INBOXES.values()) <= set(SERVICE_SCHEMAS)
+    assert set(SCHEMA_OF) == set(SERVICES)
+    assert set(SCHEMA_OF.values()) <= set(SERVICE_SCHEMAS)
     assert PENDING in ITEM_STATES

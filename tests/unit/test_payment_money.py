@@ -84,10 +84,10 @@ def test_capture_that_happened_is_told() -> None:
 
 def test_capture_that_the_provider_refuses_leaves_the_hold() -> None:
     """The refusal is an event; another capture, or a void, may follow."""
-    payment, move = capture_payment(taking(), capture(), CaptureRefused("authorization_expired"), LATER)
+    payment, move = capture_payment(taking(), capture(), CaptureRefused("card_declined", CAPTURE), LATER)
     assert (payment.state, payment.captured_minor, payment.asked_minor) == (State.AUTHORIZED, 0, None)
     refused = common(capture(), "PaymentCaptureRefused", 2)
-    assert told(move) == PaymentCaptureRefused(**refused, reason="authorization_expired")
+    assert told(move) == PaymentCaptureRefused(**refused, reason="card_declined")
     again, move = capture_payment(payment, capture(2), Begun.FRESH, LATER)
     assert (again.state, move) == (State.CAPTURING, Capture(HELD, 4200, capture(2).command_id))
     assert void_payment(payment, void(), Begun.FRESH, LATER)[0].state == State.VOIDING
@@ -229,7 +229,7 @@ def test_answered_command_is_only_repeated() -> None:
     assert authorize_payment(done, authorize(), Begun.AGAIN, LATER) == (done, Repeat())
 
 
-@pytest.mark.parametrize("learned", [Captured(HELD, 4200), CaptureRefused("card_declined")], ids=str)
+@pytest.mark.parametrize("learned", [Captured(HELD, 4200), CaptureRefused("card_declined", CAPTURE)], ids=str)
 def test_query_of_a_capture_answers_as_the_capture_would(learned: Learned) -> None:
     """It looks the key up, and speaks in the capture's name."""
     question = ask_about(capture())

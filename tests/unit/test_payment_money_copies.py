@@ -9,28 +9,51 @@ from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from payments import NOON, StepCommands, ask_about, authorize, capture, perform, refund, void
+from payments import (
+    NOON,
+    StepCommands,
+    ask_about,
+    authorize,
+    capture,
+    perform,
+    refund,
+    reverse,
+    still_held,
+    void,
+)
 
 from fulcrum.errors import Retryable
 from fulcrum.saga.messages import (
     Answer,
     PaymentCaptured,
+    PaymentCaptureRefused,
     PaymentRefunded,
+    PaymentReversed,
     PaymentVoided,
     PaymentVoidRefused,
     QueryPayment,
 )
 from fulcrum.workers.handlers import PAYMENT_HANDLERS
-from fulcrum.workers.payment_moves import Ask, Begun, Learned, Payment, Repeat, Reply, State
+from fulcrum.workers.payment_moves import (
+    CAPTURE_OPEN,
+    Ask,
+    Begun,
+    Learned,
+    Payment,
+    Repeat,
+    Reply,
+    State,
+    TellAndAsk,
+)
 from fulcrum.workers.psp_book import Book
 
 HOLD = authorize()
 _ORDERED: list[StepCommands] = [
     *[HOLD, capture(1, 3000), capture(2, 3000), capture(3), capture(4, 5000)],
     *[refund(1, 1000), refund(2, 2000), refund(3, 2500), refund(4, 5000)],
-    *[void(1), void(2)],
+    *[void(1), void(2), reverse(1), reverse(2)],
 ]
-COMMANDS = [*_ORDERED, *(ask_about(each) for each in _ORDERED[:-2])]
+COMMANDS = [*_ORDERED, *(ask_about(each) for each in _ORDERED[:-4])]
 
 
 class World:
@@ -57,6 +80,10 @@ class World:
             if isinstance(move, Reply | Repeat):
                 self._answer(command, row, move)
                 return
+            if isinstance(move, TellAndAsk):
+                assert move.event.command_id not in self.answers, "each command is told one thing"
+                self.answers[move.event.command_id] = move.event
+                move = move.ask
             self.row = row
             yield
             learned = self._ask(move, command)
@@ -87,6 +114,7 @@ class World:
         kinds = Counter(effect.kind for effect in effects)
         assert kinds["authorize"] <= 1
         assert kinds["capture"] + kinds["void"] <= 1
+        assert len(still_held(self.book)) <= 1
         assert sums["refund"] <= sums["capture"] <= sums["authorize"]
 
     def row_is_within_bounds(self) -> None:
@@ -108,6 +136,12 @@ class World:
                 case PaymentCaptured():
                     taken = [e.amount_minor for e in self.book.effects if e.kind == "capture"]
                     assert taken == [event.amount_minor]
+                case PaymentReversed():
+                    assert sum(e.amount_minor for e in self.book.effects if e.kind == "refund") == (
+                        event.refunded_minor
+                    )
+                case PaymentCaptureRefused():
+                    assert effect is None or effect.kind == "refuse_capture"
         refunds = [event.refunded_minor for event in told if isinstance(event, PaymentRefunded)]
         assert all(before < after for before, after in pairwise(refunds))
         kinds = {type(event) for event in told}
@@ -119,18 +153,25 @@ class World:
         assert self.claimed <= self.answers.keys()
         if self.row is None:
             return
-        assert self.row.state not in (State.AUTHORIZING, State.CAPTURING, State.REFUNDING, State.VOIDING)
+        assert self.row.state not in (State.AUTHORIZING, *CAPTURE_OPEN, State.REFUNDING, State.VOIDING)
         sums = Counter[str]()
         for effect in self.book.effects:
             sums[effect.kind] += effect.amount_minor
         assert (self.row.captured_minor, self.row.refunded_minor) == (sums["capture"], sums["refund"])
-        held = bool(sums["authorize"] and not (sums["void"] or sums["capture"]))
-        assert held == (self.row.state == State.AUTHORIZED)
+        assert bool(still_held(self.book)) == (self.row.state == State.AUTHORIZED)
+        if any(isinstance(event, PaymentReversed) for event in self.answers.values()):
+            assert self.row.state in (State.VOIDED, State.REFUNDED)
 
 
 _TAKEN: list[StepCommands] = [HOLD, capture(1, 3000)]
 _BEFORE: list[list[StepCommands]] = [[], [HOLD], [HOLD], _TAKEN, [*_TAKEN, refund(1, 1000)]]
+_TOKENS = [
+    *["pay_ok", "pay_ok", "pay_capture_declined", "pay_refund_declined"],
+    *["pay_expires", "pay_expires_for_good", "pay_refund_late"],
+]
 # A capture that is asked for after a void came.
+_REVERSED = [(0, False), *[(1, False)] * 8, *[(0, False)] * 4]
+_REVERSED_ANEW = [*[(0, False)] * 3, *[(1, False)] * 8, *[(0, False)] * 4]
 _OVERTAKEN = [(0, False), *[(1, False)] * 3, *[(0, False)] * 3]
 _steps = st.lists(
     st.tuples(st.integers(0, 4), st.sampled_from([False, False, False, True])), min_size=8, max_size=40
@@ -139,12 +180,14 @@ _steps = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(
-    token=st.sampled_from(["pay_ok", "pay_ok", "pay_capture_declined", "pay_refund_declined"]),
+    token=st.sampled_from(_TOKENS),
     before=st.sampled_from(_BEFORE),
     cast=st.lists(st.sampled_from(COMMANDS), min_size=2, max_size=5),
     steps=_steps,
 )
 @example(token="pay_ok", before=[HOLD], cast=[capture(1, 3000), void(1)], steps=_OVERTAKEN)
+@example(token="pay_ok", before=[HOLD], cast=[capture(1, 3000), reverse(1)], steps=_REVERSED)
+@example(token="pay_expires", before=[HOLD], cast=[capture(1, 3000), reverse(1)], steps=_REVERSED_ANEW)
 @example(token="pay_ok", before=_TAKEN, cast=[refund(1, 1000), refund(2, 2000), refund(4, 1)], steps=[])
 def test_no_order_and_no_crash_makes_money(
     token: str, before: list[StepCommands], cast: list[StepCommands], steps: list[tuple[int, bool]]

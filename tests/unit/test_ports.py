@@ -18,7 +18,7 @@ def test_each_numbered_instance_has_a_port_of_its_own(instance: str, given: int,
 
 def test_no_two_roles_come_together() -> None:
     """The default ports of the roles stay apart whatever the instances' numbers are."""
-    defaults = (6066, 6067, 8080, 8082, 8083, 8090)
+    defaults = (6066, 6067, 8080, 8082, 8083, 8084, 8090, 8091)
     settings = [Settings(instance=str(number)) for number in range(20)]
 
     ports = [each.port(default) for each in settings for default in defaults]

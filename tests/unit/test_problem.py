@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from fulcrum.errors import Conflict, Corrupt, FulcrumError, NotFound, OutcomeUnknown, Rejected, Unavailable
 from fulcrum.web import problem
 from fulcrum.web.answers import Problem as ProblemShape
-from fulcrum.web.bodies import IntentBody, WorkflowsQuery
+from fulcrum.web.bodies import WorkflowsQuery
+from fulcrum.web.intent_bodies import IntentBody
 from fulcrum.web.problem import KINDS, FieldError, Problem
 
 

@@ -73,6 +73,14 @@ def test_token_is_a_script_of_its_requests(token: str, reactions: list[Reaction]
         ("pay_flaky_3", None),
         ("pay_slow_10", None),
         ("pay_expires_60", None),
+        ("pay_expires", None),
+        ("pay_expires_for_good", None),
+        ("pay_refund_late", None),
+        ("pay_refund_fails", None),
+        ("pay_late", "invalid_payment_method"),
+        ("pay_fails", "invalid_payment_method"),
+        ("pay_refund_expires", "invalid_payment_method"),
+        ("pay_capture_late", "invalid_payment_method"),
         ("pay_capture_declined", None),
         ("pay_refund_fails_100", None),
         ("pay_capture_fails_100", "invalid_payment_method"),
@@ -112,6 +120,14 @@ def test_refund_that_fails_late_is_accepted_first() -> None:
     assert reaction("pay_refund_fails_200", 1, "refund") == Reaction(delay=0.2, accepted=True)
     assert refusal("pay_refund_fails_200", "refund") == "refund_failed"
     assert refusal("pay_refund_fails_200", "capture") is None
+
+
+def test_refund_fails_at_once_or_late_or_only_the_first_time() -> None:
+    """Whatever is asked of the provider at last is said by the token."""
+    assert reaction("pay_refund_fails", 1, "refund") == _DO
+    assert refusal("pay_refund_fails", "refund", refused=3) == "refund_failed"
+    assert reaction("pay_refund_late", 1, "refund") == Reaction(delay=0.5, accepted=True)
+    assert [refusal("pay_refund_late", "refund", refused) for refused in (0, 1)] == ["refund_failed", None]
 
 
 # --- authorizations -------------------------------------------------------------------------------
@@ -262,6 +278,41 @@ def test_refunds_give_back_at_most_what_was_taken() -> None:
         "amount_minor": 1000,
     }
     assert Book(book.effects).refund("refund 5", hold, 1, NOON)[0].code == "amount_too_large"
+
+
+def test_lapsed_hold_is_had_anew_once_and_never_twice() -> None:
+    """What is still held, was taken, given up or replaced is not; the refusal stands under its key."""
+    book = Book()
+    effect, _ = book.authorize("key 1", wanted("pay_expires"), NOON)
+    old = str(effect.authorization_id)
+    assert book.capture("capture 1", old, 1, NOON)[0].code == "authorization_expired"
+    anew, new = book.reauthorize("anew 1", old, NOON)
+    assert (anew.kind, anew.replaces, anew.amount_minor, new) == ("reauthorize", old, 4200, True)
+    assert book.reauthorize("anew 1", old, NOON) == (anew, False)
+    assert anew.authorization_id not in (None, old)
+    assert book.reauthorize("anew 2", old, NOON)[0].code == "already_reauthorized"
+    assert book.reauthorize("anew 3", str(anew.authorization_id), NOON)[0].code == "authorization_active"
+    with pytest.raises(WrongState, match="took the place"):
+        book.void("void 1", old, NOON)
+    with pytest.raises(KeyReused):
+        book.reauthorize("anew 1", str(anew.authorization_id), NOON)
+    assert book.capture("capture 2", str(anew.authorization_id), 4200, NOON)[0].code is None
+    assert Book(book.effects).reauthorize("anew 2", old, NOON)[1] is False
+
+
+def test_hold_that_lapses_at_a_time_is_had_anew_for_as_long() -> None:
+    """Before that time it is still held; after a void it is nobody's any more."""
+    book = Book()
+    effect, _ = book.authorize("key 1", wanted("pay_expires_90"), NOON)
+    old, then = str(effect.authorization_id), NOON + timedelta(seconds=90)
+    assert book.reauthorize("too early", old, NOON)[0].code == "authorization_active"
+    anew, _ = book.reauthorize("anew", old, then)
+    assert anew.expires_at == "2026-03-01T12:03:00+00:00"
+    voided, _ = book.authorize("key 2", wanted("pay_expires"), NOON)
+    book.void("void", str(voided.authorization_id), NOON)
+    assert book.reauthorize("late", str(voided.authorization_id), NOON)[0].code == "authorization_voided"
+    refused, _ = book.authorize("key 3", wanted("pay_expires_for_good"), NOON)
+    assert book.reauthorize("no", str(refused.authorization_id), NOON)[0].code == "card_declined"
 
 
 def test_what_was_never_held_cannot_be_voided() -> None:

@@ -28,13 +28,17 @@ def test_default_ports_are_those_of_the_roles() -> None:
         "projector": projector.DEFAULT_PORT,
         "payment": service.PAYMENT_PORT,
         "inventory": service.INVENTORY_PORT,
+        "warehouse": service.WAREHOUSE_PORT,
+        "courier": service.COURIER_PORT,
     }
 
 
 def test_addresses_follow_the_settings() -> None:
-    """The API and the provider have addresses of their own."""
-    found = role_addresses(Settings(psp_url="http://psp", http_host="h"), "http://api")
+    """The API and the outside world have addresses of their own."""
+    settings = Settings(psp_url="http://psp", warehouse_url="http://floor", http_host="h")
+    found = role_addresses(settings, "http://api")
     assert (found["intake"], found["psp-simulator"]) == ("http://api", "http://psp")
+    assert found["warehouse-simulator"] == "http://floor"
     assert found["agents"] == "http://h:6066"
 
 

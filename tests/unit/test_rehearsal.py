@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from fulfilment import Fulfilment
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from intents import INTENT_ID, WORKFLOW, intent_body, intent_created
@@ -30,6 +31,7 @@ from fulcrum.saga.messages import (
     StockReserved,
 )
 from fulcrum.saga.run import Status
+from fulcrum.saga.signals import HOLDS, SIGNALS
 from fulcrum.saga.verbs import Verb
 from fulcrum.web.rehearsal import rehearse, run_of
 from fulcrum.web.stream import request_event
@@ -48,10 +50,15 @@ ANSWERS: dict[str, tuple[type[Event], ...]] = {
     "VoidPayment": (PaymentVoided,),
     "ReleaseStock": (StockReleased,),
 }
-WISHES = [
+WISHES: list[dict[str, Any]] = [
     {"verb": verb, "step": step, "reason": "x", "actor": "ana", "result": None, "seconds": seconds}
     for verb, seconds in [*((verb, None) for verb in Verb), (Verb.EXTEND, 7200), ("cancel", None)]
     for step in STEPS
+]
+WISHES += [
+    {"verb": "signal", "signal": signal, "payload": f'{{"hold":"{hold}"}}', "reason": "x", "actor": "ana"}
+    for signal in SIGNALS
+    for hold in HOLDS
 ]
 
 
@@ -84,6 +91,7 @@ def told(decision: Decision) -> dict[str, Any]:
         "commands": [(type(c).__name__, c.step, c.attempt, c.command_id) for c in decision.commands],
         "steps": [(s.name, s.status, s.attempt, s.held, s.deadline_at, s.skipped_by) for s in run.steps],
         "undo": (run.undo_from, run.reason),
+        "held": run.held_by,
     }
 
 
@@ -153,6 +161,22 @@ def test_a_rehearsal_before_the_first_decision_counts_on_it() -> None:
     view = accepted_view(intent_row("fulfillment.v1"))
     decision = rehearse(intent_row("fulfillment.v1"), json.loads(view.run), WISHES[0], NOW)
     assert (decision.run.version, [type(c).__name__ for c in decision.commands]) == (2, ["QueryPayment"])
+
+
+@pytest.mark.parametrize("holds", [(), ("fraud",), ("address", "fraud"), ("fraud", "operator")])
+def test_a_rehearsal_knows_what_holds_a_run(holds: tuple[str, ...]) -> None:
+    """A release of one of several is no resume, and nothing is held twice or released in vain."""
+    run = Fulfilment(holds=holds)
+    row = intent_row("fulfillment.v2") | {"holds": list(holds)}
+    seen = shown(run.decisions[-1], run.run.intent)
+    for wish in WISHES:
+        common = {"event_id": "e", "workflow_id": WORKFLOW, "sequence": 2, "requested_at": NOW}
+        decided = decide(run.run, request_event({**wish, **common}))
+        assert isinstance(decided, Decision)
+        forecast = rehearse(row, seen, wish, NOW)
+        assert (forecast.ignored, forecast.run.status, forecast.run.held_by) == (
+            decided.ignored, decided.run.status, decided.run.held_by,
+        ), wish  # fmt: skip
 
 
 def test_the_state_that_is_made_again_has_what_was_shown() -> None:

@@ -4,20 +4,26 @@ What is not in the table is ignored, with the reason that the last test spells o
 that is looked at are done, those behind it are pending, and every time in the state has come. A paused run
 was running, or was undoing when its step is refused or has an undo.
 
+The table of the whole fulfilment lies in ``golden/fulfillment_v2.json``.
+
 Long, because it is one table: every status of the run by every status of the step.
 """
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from fulcrum.saga.definitions import DEFINITIONS
+from fulcrum.saga.describe import Matrix, events_of, matrix, name_of, outcome
 from fulcrum.saga.describe import _run as run_at
-from fulcrum.saga.describe import events_of, matrix, name_of, outcome
 from fulcrum.saga.messages import EVENTS, Answer
 from fulcrum.saga.run import Status, StepStatus
+from fulcrum.saga.step import Definition, Step
 
 DEFINITION = DEFINITIONS["fulfillment.v1"]
 
@@ -584,22 +590,52 @@ ACTS: dict[str, dict[tuple[str, str], dict[str, str]]] = {
 }
 
 
+@cache
+def told_of(definition: str, step: str) -> Matrix:
+    """What the code says."""
+    return matrix(DEFINITIONS[definition], DEFINITIONS[definition].step(step))
+
+
 @pytest.mark.parametrize("step", ACTS)
 @pytest.mark.parametrize(("status", "at"), list(product(Status, StepStatus)))
 def test_every_event_in_every_state_does_what_the_table_says(step: str, status: str, at: str) -> None:
     """No pair of state and event is missing, and none does more than it should."""
-    row = matrix(DEFINITION, DEFINITION.step(step))[Status(status), StepStatus(at)]
+    row = told_of(DEFINITION.name, step)[Status(status), StepStatus(at)]
 
     acting = {event: done for event, done in row.items() if not done.startswith("ignored: ")}
     assert acting == ACTS[step].get((status, at), {})
     assert row.keys() == {name_of(event) for event in events_of(DEFINITION.step(step))}
 
 
-@pytest.mark.parametrize("step", ACTS)
+#: What acts in the whole fulfilment, in the same shape with a state as ``running / requested``.
+#: ``python tests/unit/test_saga_matrix.py`` writes it anew.
+GOLDEN = Path(__file__).parent / "golden" / "fulfillment_v2.json"
+WHOLE = DEFINITIONS["fulfillment.v2"]
+
+
+def acting_of(step: Step) -> dict[str, dict[str, str]]:
+    """What acts at a step of the whole fulfilment; what only ignores is left out."""
+    told = {}
+    for (status, at), row in matrix(WHOLE, step).items():
+        acts = {event: done for event, done in row.items() if not done.startswith("ignored: ")}
+        if acts:
+            told[f"{status} / {at}"] = acts
+    return told
+
+
+@pytest.mark.parametrize("step", WHOLE.steps, ids=lambda step: step.name)
+def test_the_whole_fulfilment_does_what_its_table_says(step: Step) -> None:
+    """Every event at every step, in every state."""
+    assert acting_of(step) == json.loads(GOLDEN.read_text())[step.name]
+
+
+ROWS = [(DEFINITION, step) for step in DEFINITION.steps] + [(WHOLE, step) for step in WHOLE.steps]
+
+
+@pytest.mark.parametrize(("definition", "row"), ROWS, ids=lambda each: each.name)
 @pytest.mark.parametrize(("status", "at"), list(product(Status, StepStatus)))
-def test_what_is_ignored_says_why(step: str, status: str, at: str) -> None:
+def test_what_is_ignored_says_why(definition: Definition, row: Step, status: str, at: str) -> None:
     """The reason names what the event said and where the run was."""
-    row = DEFINITION.step(step)
     gone = at in (StepStatus.REFUSED, StepStatus.UNDO_REQUESTED, StepStatus.UNDONE)
     paused = status == Status.PAUSED
     going = (Status.COMPENSATING if gone else Status.RUNNING) if paused else status
@@ -607,10 +643,11 @@ def test_what_is_ignored_says_why(step: str, status: str, at: str) -> None:
     final = Status(status).final
     not_awaited = "already_final" if final else "step_not_awaited"
     reasons = {
-        row.done.__name__: f"done_while_{going}_{at}",
-        row.refused.__name__: f"refused_while_{going}_{at}",
-        row.undone.__name__ if row.undone else "": f"undone_while_{going}_{at}",
-        row.not_found.__name__ if row.not_found else "": f"not_found_while_{going}_{at}",
+        kind.__name__: f"{role}_while_{going}_{at}"
+        for role in ("done", "refused", "progress", "undone", "undo_refused", "not_found")
+        if (kind := getattr(row, role)) is not None
+    }
+    reasons |= {
         "DeadlinePassed": "stale_deadline",
         "HoldExpired": "hold_not_needed",
         "CancelRequested": "already_compensating" if undoing else "already_final",
@@ -624,7 +661,9 @@ def test_what_is_ignored_says_why(step: str, status: str, at: str) -> None:
         "extend": "paused" if paused else not_awaited,
         "terminate": "already_final",
     }
-    for event, done in matrix(DEFINITION, row)[Status(status), StepStatus(at)].items():
+    if at == StepStatus.REQUESTED and definition.needed_of(row) and going == Status.RUNNING:
+        reasons["skip"] = "incomplete_result"
+    for event, done in told_of(definition.name, row.name)[Status(status), StepStatus(at)].items():
         if done.startswith("ignored: "):
             assert done == f"ignored: {reasons[event]}"
 
@@ -648,3 +687,8 @@ def test_answer_that_no_step_waits_for_is_ignored(definition: str, kind: type[An
         assert outcome(run_at(DEFINITIONS[definition], step, status, at), kind, step) == (
             "ignored: not_in_definition"
         )
+
+
+if __name__ == "__main__":
+    told = {step.name: acting_of(step) for step in WHOLE.steps}
+    GOLDEN.write_text(json.dumps(told, indent=1) + "\n")

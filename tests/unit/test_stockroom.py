@@ -22,11 +22,13 @@ from fulcrum.saga.messages import (
     Answer,
     Command,
     ConfirmStock,
+    ConsumeStock,
     HoldStock,
     Line,
     ReceiveStock,
     ReleaseStock,
     ReserveStock,
+    RestockStock,
     ShortLine,
     StockConfirmed,
     StockRejected,
@@ -34,7 +36,7 @@ from fulcrum.saga.messages import (
     StockReserved,
 )
 from fulcrum.workers.handlers import INVENTORY_HANDLERS
-from fulcrum.workers.stockroom import Reservation, Stock, Stockroom
+from fulcrum.workers.stockroom import GONE, Reservation, Stock, Stockroom
 
 TTL = timedelta(hours=1)
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -90,6 +92,30 @@ def confirm(flow: int = 1, attempt: int = 1) -> ConfirmStock:
         step="confirm_stock",
         attempt=attempt,
         issued_at=NOON,
+    )
+
+
+def consume(*lines: tuple[str, int], flow: int = 1, attempt: int = 1) -> ConsumeStock:
+    """Let these quantities leave."""
+    return ConsumeStock(
+        command_id=identity.command_id(workflow(flow), "consume_stock", "ConsumeStock", attempt),
+        workflow_id=workflow(flow),
+        step="consume_stock",
+        attempt=attempt,
+        issued_at=NOON,
+        lines=tuple(Line(sku, quantity) for sku, quantity in lines),
+    )
+
+
+def restock(undamaged: bool = True, flow: int = 1, attempt: int = 1) -> RestockStock:
+    """Take back what left, or write it off."""
+    return RestockStock(
+        command_id=identity.command_id(workflow(flow), "consume_stock", "RestockStock", attempt),
+        workflow_id=workflow(flow),
+        step="consume_stock",
+        attempt=attempt,
+        issued_at=NOON,
+        undamaged=undamaged,
     )
 
 
@@ -400,6 +426,13 @@ _commands = st.lists(
         st.builds(lambda flow: ("release", flow, None), _flows),
         st.builds(lambda flow: ("confirm", flow, None), _flows),
         st.builds(lambda flow: ("expire", flow, None), _flows),
+        st.builds(
+            lambda lines, flow: ("consume", flow, lines),
+            st.lists(st.tuples(_skus, st.integers(1, 2)), min_size=1, max_size=2),
+            _flows,
+        ),
+        st.builds(lambda flow: ("consume all", flow, None), _flows),
+        st.builds(lambda undamaged, flow: ("restock", flow, undamaged), st.booleans(), _flows),
         st.builds(lambda sku, quantity: ("receive", sku, quantity), _skus, _quantities),
     ),
     max_size=30,
@@ -418,12 +451,19 @@ def carried_out(script: list[tuple[str, object, object]]) -> tuple[Stockroom, li
             if known is not None and known.expires_at is not None:
                 done.append((command_of(known), store.expire(known.workflow_id)))
             continue
+        if kind == "consume all":
+            known = store.reservations.get(workflow(subject))  # type: ignore[arg-type]
+            kind, what = "consume", list(known.holds.items()) if known is not None else []
         if kind == "reserve":
             command = reserve(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
         elif kind == "hold":
             command = hold(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
         elif kind == "confirm":
             command = confirm(flow=subject, attempt=number)  # type: ignore[arg-type]
+        elif kind == "consume":
+            command = consume(*what, flow=subject, attempt=number)  # type: ignore[misc, arg-type]
+        elif kind == "restock":
+            command = restock(what, flow=subject, attempt=number)  # type: ignore[arg-type]
         elif kind == "release":
             command = release(flow=subject, attempt=number)  # type: ignore[arg-type]
         else:
@@ -439,9 +479,18 @@ def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> No
     """Ledger sums are the stock, what is held is what is reserved, and nothing is below zero."""
     store, done = carried_out(script)
     available, reserved = Counter({"apple": 8, "pear": 3}), Counter[str]()
+    consumed = Counter[str]()
     for entry in store.entries:
         available[entry.sku] += entry.available
         reserved[entry.sku] += entry.reserved
+        consumed[entry.sku] += entry.consumed
+    assert {sku: stock.consumed for sku, stock in store.stock.items()} == {
+        sku: consumed[sku] for sku in store.stock
+    }
+    gone = Counter[str]()
+    for kept in store.reservations.values():
+        gone.update(dict(kept.lines) if kept.state in GONE else {})
+    assert gone == +consumed
     assert counts(store) == {sku: (available[sku], reserved[sku]) for sku in store.stock}
     assert set(available) | set(reserved) <= set(store.stock)
     held = Counter[str]()
@@ -449,11 +498,12 @@ def test_no_unit_is_lost_or_made(script: list[tuple[str, object, object]]) -> No
         held.update(dict(kept.holds))
     assert held == +reserved
     assert all(units >= 0 for both in counts(store).values() for units in both)
+    assert all(stock.consumed >= 0 for stock in store.stock.values())
     arrived = Counter({"apple": 8, "pear": 3})
     for command, _ in done:
         if isinstance(command, ReceiveStock):
             arrived[command.sku] += command.quantity
-    assert {sku: sum(both) for sku, both in counts(store).items()} == arrived
+    assert {sku: sum(counts(store)[sku]) + consumed[sku] for sku in store.stock} == arrived
 
 
 @settings(deadline=None)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,50 @@ def test_a_definition_of_a_newer_version_is_no_error() -> None:
     """The run is shown, although nobody here knows its steps."""
     seen = told(changes={"definition": "fulfillment.v99"})
     assert seen.sentence == "no answer is awaited and nothing is scheduled; a person must look"
+
+
+def shipped(name: str, status: str = "requested", **changes: Any) -> dict[str, Any]:
+    """What differs in a run of the whole fulfilment that is at ``name``."""
+    run_changes = changes.pop("run", {})
+    return {"definition": "fulfillment.v2", "steps": [step(name, status, **changes)], **run_changes}
+
+
+@pytest.mark.parametrize(("until", "told_so"), [(3600, "waits"), (-60, "waited")])
+def test_a_wait_for_goods_says_until_when(until: int, told_so: str) -> None:
+    """The warehouse told so, and the deadline lies behind it."""
+    result = json.dumps({"waits_until": at(until)})
+    clock = "13:00:00Z" if until > 0 else "11:59:00Z"
+    seen = told(changes=shipped("pack_order", reason="short", result=result, deadline_at=at(5400)))
+    assert seen.sentence == (
+        f"waiting on OrderPacked; goods are short; {told_so} for them until {clock}; answer due 13:30:00Z"
+    )
+
+
+def test_a_parcel_that_is_delayed_says_why() -> None:
+    """The courier's own word; no deadline turns the run round."""
+    seen = told(changes=shipped("deliver", reason="weather", late=30, result='{"reason": "weather"}'))
+    assert "deliver is delayed: weather" in seen.sentence
+    assert seen.next == "TrackDelivery is sent again"
+
+
+def test_a_cancellation_that_is_not_answered_is_told() -> None:
+    """The run goes on meanwhile, and waits for its parcel."""
+    stop = {"intercept": "cancelled: changed their mind"}
+    seen = told(changes=shipped("deliver", run=stop))
+    assert seen.waits_for == "ParcelDelivered"
+    assert seen.sentence.endswith(
+        "cancelled: changed their mind; the parcel is to be stopped, and that is not answered yet"
+    )
+
+
+def test_an_undo_that_was_refused_is_told_as_refused() -> None:
+    """With what the service said; only a person moves the run."""
+    given = {"reason": "undo_refused: card_closed", "late": 10, "deadline_at": None}
+    seen = told(status="needs_attention", changes=shipped("authorize_payment", "undo_requested", **given))
+    assert (
+        seen.sentence == "ReversePayment was refused: card_closed; only PaymentReversed or a person moves it"
+    )
+    assert seen.next == "a person mends the cause and retries"
 
 
 @pytest.mark.parametrize("definition", sorted(DEFINITIONS))
