@@ -14,6 +14,7 @@ state and output are safe, in order" true:
   the lowest unfinished one is committed; a failed commit advances nothing; a partition is committed
   before it is revoked;
 * **short idle fetches**, so that a recovery's questions to the broker do not wait behind them;
+* **fetch sessions**, so that a fetch tells of what changed and not of every partition (``fetching``);
 * **an idempotent producer**, so that a retry inside the client cannot repeat or reorder a record.
 
 ``tests/contract/test_guard.py`` fails when upstream changes a function overridden or relied on here, and
@@ -34,6 +35,7 @@ from faust.types import TP, Message
 from mode.utils.futures import notify
 
 from fulcrum import crashpoint
+from fulcrum.agents.fetching import FetchSessions
 from fulcrum.agents.ledger import OffsetLedger
 from fulcrum.telemetry import metrics
 
@@ -51,11 +53,12 @@ _FETCH_WAIT = 200
 
 
 class PromptThread(AIOKafkaConsumerThread):
-    """Faust's consumer thread, whose questions to the broker do not wait long behind an idle fetch."""
+    """Faust's consumer thread, with short idle fetches in sessions."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT
+        consumer._client.send = FetchSessions(consumer._client.send)
         return consumer
 
 
