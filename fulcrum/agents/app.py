@@ -17,6 +17,7 @@ from faust.types.transports import ConsumerT, TransportT
 from fulcrum.agents.assignor import ReturningAssignor
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
 from fulcrum.agents.pins import refuse_other_versions
+from fulcrum.garbage import spare_imports
 from fulcrum.saga.published import require_published
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
@@ -127,6 +128,7 @@ def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp
         app, loglevel="info", quiet=True, override_logging=False, redirect_stdouts=False, loop=loop
     )
     worker.spinner = None
+    spare_imports()
     worker.execute_from_commandline()
 
 
