@@ -173,7 +173,7 @@ class Relay:
                 log.warning("relay.not_renewed", service=self._service, error=str(error))
 
     async def _send_on(self, held: Held, stop: asyncio.Event) -> None:
-        """Send window after window. While one is sent, the next is read and the one before is deleted."""
+        """Send window after window. While one is sent, the next is read and those before are deleted."""
         reading: asyncio.Task[Window] | None = None
         loop = asyncio.get_running_loop()
         found = loop.time()
