@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test crash nightly check lint unit stack clean lock
+.PHONY: help setup demo test crash bench profile nightly check lint unit stack clean lock
 
 BIN := .venv/bin
 # Two test processes, each with servers of its own; a file stays in one of them.
@@ -20,6 +20,14 @@ test: setup lint ## set up, then lint, types, import rules and every test, on th
 
 crash: setup ## kill everything for half an hour under load, then check; ARGS="--for 5m --seed 2"
 	$(BIN)/python -m bench.crash --for 30m --json crash.json $(ARGS)
+
+bench: setup ## every benchmark in a quarter of an hour, beside the committed results; ARGS="--part relay --keep"
+	@$(BIN)/python -m pip install --quiet 'matplotlib>=3.9,<4'
+	$(BIN)/python -m bench.whole $(ARGS)
+
+profile: setup ## flame graphs of every role under load, in profile/; ARGS="--role agents --for 30s"
+	@$(BIN)/python -m pip install --quiet 'py-spy>=0.4,<0.5'
+	$(BIN)/python -m bench.profile $(ARGS)
 
 nightly: setup ## 100,000 simulated workflows under a seed of the day, then make crash with the same
 	$(BIN)/fulcrum simulate --workflows 100000 --seed $$(date +%Y%m%d)

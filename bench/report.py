@@ -59,6 +59,10 @@ def _figures(result: Mapping[str, Any], console: Console) -> None:
     for name, title in titles.items():
         table.add_row(title, "  ".join(f"{share} {_number(v)}" for share, v in values[name].items()))
     console.print(table)
+    hops = Table("hop", "p50 ms", "p99 ms")
+    for name, shares in result["hops_ms"].items():
+        hops.add_row(name, *map(_number, shares.values()))
+    console.print(hops)
 
 
 def _number(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from bench import cost
 from bench.conditions import conditions, strain
 from bench.figures import milliseconds
+from bench.hops import ends, hops
 from bench.load import Ends, Generator, Load, Sent
 from fulcrum.doctor.invariants import Violation, at_rest, check_all, settings_of
 from fulcrum.wire.codec import open_codec
@@ -38,20 +39,23 @@ async def measure(
 ) -> dict[str, Any]:
     """Run ``plan`` against the system of ``env``; ``pids`` names the processes whose cost is counted."""
     settings = settings_of(env)
-    ends = Ends(env, await open_codec(settings), asyncio.get_running_loop())
-    generator = Generator(env["FULCRUM_API"], ends, plan.skus, plan.definition)
+    codec = await open_codec(settings)
+    watched = Ends(env, codec, asyncio.get_running_loop())
+    generator = Generator(env["FULCRUM_API"], watched, plan.skus, plan.definition)
     try:
         under = await conditions(settings)
         await generator.stock(_UNITS)
         if plan.warmup > 0:
             await _load(generator, plan, plan.warmup)
+        since = await asyncio.to_thread(ends, settings)
         start, began, before = strain(), time.perf_counter(), cost.look(pids())
         load = await _load(generator, plan, plan.duration)
         after, took, end = cost.look(pids()), time.perf_counter() - began, strain()
         violations = await settled(env) + await generator.disagreements(load)
+        told = await asyncio.to_thread(hops, settings, codec, since)
     finally:
         await generator.close()
-        await asyncio.to_thread(ends.close)
+        await asyncio.to_thread(watched.close)
     spent = cost.spent(before, after)
     return {
         "plan": asdict(plan),
@@ -59,6 +63,7 @@ async def measure(
         "before": start,
         "after": end,
         **summary(load, plan),
+        "hops_ms": told,
         "cores_busy": cores_busy(spent, took),
         "processes": costs(spent, len(load.ended)),
         "violations": [asdict(violation) for violation in violations],

@@ -6,17 +6,18 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import faust
 import uvloop
 from faust.tables import TableManager
 from faust.types import TopicT
-from faust.types.transports import TransportT
+from faust.types.transports import ConsumerT, TransportT
 
 from fulcrum.agents.assignor import ReturningAssignor
 from fulcrum.agents.guard import GuardedConsumer, GuardedTransport
 from fulcrum.agents.pins import refuse_other_versions
+from fulcrum.garbage import spare_imports
 from fulcrum.saga.published import require_published
 from fulcrum.settings import Settings
 from fulcrum.telemetry.health import add_health_routes
@@ -39,7 +40,17 @@ class PromptTables(TableManager):
 
 
 class GuardedApp(faust.App):
-    """A Faust app on the guarded transport that answers health checks beside its own pages."""
+    """A Faust app on the guarded transport that answers health checks beside its own pages.
+
+    ``pace`` is how many seconds are between two fetches at least.
+    """
+
+    pace = 0.0
+
+    def _new_consumer(self) -> ConsumerT:
+        consumer = super()._new_consumer()
+        cast(GuardedConsumer, consumer).pace = self.pace
+        return consumer
 
     def _new_transport(self) -> TransportT:
         return GuardedTransport(self.conf.broker_consumer, self)
@@ -56,11 +67,14 @@ class GuardedApp(faust.App):
         return {"recovered": bool(self.tables.actives_ready), "assigned": not self.rebalancing}
 
 
-def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
-    """A Faust app ``<namespace>-<name>``: at-least-once, memory tables, no standbys, static membership."""
+def create_app(settings: Settings, name: str, default_port: int, pace: float = 0.0) -> GuardedApp:
+    """A Faust app ``<namespace>-<name>``: at-least-once, memory tables, no standbys, static membership.
+
+    ``pace``: see GuardedApp.
+    """
     app_id = f"{settings.namespace}-{name}"
     port = settings.port(default_port)
-    return GuardedApp(
+    app = GuardedApp(
         app_id,
         broker=[f"kafka://{server}" for server in settings.kafka_bootstrap.split(",")],
         autodiscover=False,
@@ -80,7 +94,7 @@ def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
         broker_heartbeat_interval=3.0,
         broker_commit_interval=0.5,
         broker_commit_every=1000,
-        producer_linger=0.005,
+        producer_linger=0.001,
         producer_max_batch_size=131072,
         producer_request_timeout=30.0,
         stream_recovery_delay=0.0,
@@ -88,6 +102,8 @@ def create_app(settings: Settings, name: str, default_port: int) -> GuardedApp:
         web_bind=settings.http_host,
         web_port=port,
     )
+    app.pace = pace
+    return app
 
 
 def bytes_topic(app: faust.App, *names: str) -> TopicT:
@@ -112,6 +128,7 @@ def run_worker(settings: Settings, build: Callable[[Settings, Codec], GuardedApp
         app, loglevel="info", quiet=True, override_logging=False, redirect_stdouts=False, loop=loop
     )
     worker.spinner = None
+    spare_imports()
     worker.execute_from_commandline()
 
 

@@ -14,10 +14,15 @@ state and output are safe, in order" true:
   the lowest unfinished one is committed; a failed commit advances nothing; a partition is committed
   before it is revoked;
 * **short idle fetches**, so that a recovery's questions to the broker do not wait behind them;
+* **fetch sessions**, so that a fetch tells of what changed and not of every partition (``fetching``);
+* **a pace**, so that under load a fetch brings more than one record, and batches that leave together
+  (``sending``);
 * **an idempotent producer**, so that a retry inside the client cannot repeat or reorder a record.
 
 ``tests/contract/test_guard.py`` fails when upstream changes a function overridden or relied on here, and
 ``tests/stack/test_guard_on_kafka.py`` shows for each override what goes wrong without it.
+
+Long, because the overrides lean on each other and are read together.
 """
 
 from __future__ import annotations
@@ -34,7 +39,9 @@ from faust.types import TP, Message
 from mode.utils.futures import notify
 
 from fulcrum import crashpoint
+from fulcrum.agents.fetching import FetchSessions
 from fulcrum.agents.ledger import OffsetLedger
+from fulcrum.agents.sending import leave_together
 from fulcrum.telemetry import metrics
 
 log = structlog.get_logger()
@@ -51,16 +58,22 @@ _FETCH_WAIT = 200
 
 
 class PromptThread(AIOKafkaConsumerThread):
-    """Faust's consumer thread, whose questions to the broker do not wait long behind an idle fetch."""
+    """Faust's consumer thread, with short idle fetches in sessions."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT
+        consumer._client.send = FetchSessions(consumer._client.send)
         return consumer
 
 
 class GuardedConsumer(Consumer):
-    """Faust's consumer, holding partitions until the seek and committing by the ledger."""
+    """Faust's consumer, holding partitions until the seek and committing by the ledger.
+
+    ``pace`` is how many seconds are between two fetches at least.
+    """
+
+    pace = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger: OffsetLedger[TP] = OffsetLedger()
@@ -69,6 +82,7 @@ class GuardedConsumer(Consumer):
         #: The next offset to hand out, for each stream partition that was sought.
         self._expected: dict[TP, int] = {}
         self._released = asyncio.Event()
+        self._next_fetch = 0.0
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
@@ -151,6 +165,7 @@ class GuardedConsumer(Consumer):
         if not asked:
             await asyncio.sleep(_UNSOUGHT_CHECK)
             return {}
+        await self._pace()
         start = {tp: self._position(tp) for tp in streams}
         records = await super()._getmany(asked, timeout)
         for tp in (asked - streams) & records.keys():
@@ -162,6 +177,17 @@ class GuardedConsumer(Consumer):
             if start[tp] is not None and start[tp] == self._expected.get(tp) and first is not None:
                 self._skip_hole(tp, first)
         return records
+
+    async def _pace(self) -> None:
+        """Wait until ``pace`` has passed since the fetch before.
+
+        A fetch costs much more than a record in it, on both sides; without this, a steady load is taken one
+        record at a time.
+        """
+        loop = asyncio.get_running_loop()
+        if (wait := self._next_fetch - loop.time()) > 0:
+            await asyncio.sleep(wait)
+        self._next_fetch = loop.time() + self.pace
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Hand out each partition's events without a hole; what is dropped on the way is read again.
@@ -289,6 +315,11 @@ class GuardedProducer(Producer):
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        leave_together(producer._message_accumulator)
+        return producer
 
 
 class GuardedTransport(Transport):

@@ -12,11 +12,13 @@ from fulcrum.tables.runs import runs_table
 from fulcrum.wire.codec import Codec
 
 DEFAULT_PORT = 6066
+#: Seconds between two fetches: five lie on the way of a workflow with two steps.
+_PACE = 0.005
 
 
 def build_agents(settings: Settings, codec: Codec) -> GuardedApp:
     """The app of the agents' process."""
-    app = create_app(settings, "orchestrator", DEFAULT_PORT)
+    app = create_app(settings, "orchestrator", DEFAULT_PORT, _PACE)
     runs = runs_table(app, settings.partitions)
     clock = Clock(app, settings, codec, runs)
     add_orchestrator(app, settings, codec, runs, clock)

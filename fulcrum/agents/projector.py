@@ -38,6 +38,9 @@ _BATCH = 200
 _WAITING_MOST = 2000
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 5.0
 DEFAULT_PORT = 6067
+#: Seconds between two fetches: a batch costs Postgres much more than a decision in it, and nobody who reads
+#: notices.
+_PACE = 0.05
 
 _Item = tuple[EventT[Any], DecisionMade]
 
@@ -150,7 +153,7 @@ def _offsets(batch: list[_Item]) -> dict[tuple[str, int], int]:
 
 def build_projector(settings: Settings, codec: Codec) -> GuardedApp:
     """The app of the projector's process."""
-    app = create_app(settings, "projector", DEFAULT_PORT)
+    app = create_app(settings, "projector", DEFAULT_PORT, _PACE)
     projector = Projector(app, settings, codec)
     decisions = bytes_topic(app, Topics(settings.namespace).stream("decisions"))
 

@@ -26,9 +26,10 @@ from fulcrum.store.relations import (
     messaging,
     uuid_column,
 )
+from fulcrum.store.statements import lasting
 
 #: Workflows on a page, and rows of an outbox that are looked at: the oldest.
-PAGE, _MOST_UNSENT = 500, 1000
+PAGE, _MOST_UNSENT = 200, 1000
 #: Others beyond so many are not counted.
 MOST_OTHERS = 1000
 _WAITS = ("parked", "replaying")
@@ -141,7 +142,7 @@ _numbered = (
     select(ATTEMPTS, _newest_first.label("place")).where(ATTEMPTS.c.workflow_id == _IDS.any_()).subquery()
 )
 _ATTEMPTS = select(*(_numbered.c[column.name] for column in ATTEMPTS.c)).where(_numbered.c.place == 1)
-_PARKED = (
+_PARKED = lasting(
     select(
         *(
             PARKED_MESSAGES.c[name]
@@ -167,7 +168,7 @@ _others = (
     .limit(MOST_OTHERS)
     .subquery()
 )
-_OTHERS = select(func.count().label("others")).select_from(_others)
+_OTHERS = lasting(select(func.count().label("others")).select_from(_others))
 
 
 @cache

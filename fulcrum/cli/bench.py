@@ -6,15 +6,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import uvloop
 from rich.console import Console
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 from fulcrum.localstack import running
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -69,21 +67,15 @@ def system(
         raise Rejected(f"--definition {definition!r} is unknown; one of {', '.join(DEFINITIONS)}")
     plan = Plan(rate, users, seconds(duration), seconds(warmup), skus, definition)
     bounded(plan.duration, plan.warmup, rate)
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with _system(console) as (env, processes, own):
-                result = uvloop.run(measure(plan, env, processes))
-                if own is not None:
-                    own.keep = bool(result["violations"])
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    tell(result, console)
-    if json_output:
-        show_json(result)
-    if reasons := failed(result):
-        typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with _system(console) as (env, processes, own):
+            result = uvloop.run(measure(plan, env, processes))
+            if own is not None:
+                own.keep = bool(result["violations"])
+            return result
+
+    measured("bench", json_output, measuring, tell, failed)
 
 
 @contextmanager

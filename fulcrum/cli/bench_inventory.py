@@ -9,9 +9,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 from fulcrum.settings import load_settings
 
@@ -40,21 +38,15 @@ def inventory(
         commands=commands,
         batch_size=batch_size or load_settings().batch_size,
     )
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with alone(console.print) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(plan, own))
-                own.keep = bool(result["violations"])
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    _tell(result, console)
-    if json_output:
-        show_json(result)
-    if result["violations"]:
-        typer.echo("bench inventory: invariants are broken", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print) as own:
+            own.prepare(console.print)
+            result = uvloop.run(measure(plan, own))
+            own.keep = bool(result["violations"])
+            return result
+
+    measured("bench inventory", json_output, measuring, _tell, _failed)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -80,3 +72,7 @@ def _tell(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     broken = result["violations"]
     console.print(f"invariants: {'all hold' if not broken else f'{len(broken)} BROKEN: {broken}'}")
+
+
+def _failed(result: dict[str, Any]) -> list[str]:
+    return ["invariants are broken"] if result["violations"] else []

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
 from rich.console import Console
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 
 _LONGEST = 600.0
+_SHOWN = ("offered", "backlog", "backlog_gone_s", "caught_up_s", "handled_per_s_meanwhile", "overtaken")
 
 
 def outage(
@@ -38,26 +37,17 @@ def outage(
         raise Rejected(f"--service {service!r} is unknown; one of inventory, payment")
     if not 1 <= away <= _LONGEST:
         raise Rejected(f"--for {duration}: give 1s to {_LONGEST:g}s")
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with alone(console.print) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(Plan(service, away, most), own, console.print))
-                own.keep = bool(result["missing"])
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    for name in (
-        "offered",
-        "backlog",
-        "backlog_gone_s",
-        "caught_up_s",
-        "handled_per_s_meanwhile",
-        "overtaken",
-    ):
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print) as own:
+            own.prepare(console.print)
+            result = uvloop.run(measure(Plan(service, away, most), own, console.print))
+            own.keep = bool(result["missing"])
+            return result
+
+    measured("bench outage", json_output, measuring, _tell, failed)
+
+
+def _tell(result: dict[str, Any], console: Console) -> None:
+    for name in _SHOWN:
         console.print(f"{name:24} {result[name]}", markup=False)
-    if json_output:
-        show_json(result)
-    if reasons := failed(result):
-        typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 import uvloop
 from rich.console import Console
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 
 _MOST = 500
@@ -36,27 +35,15 @@ def payment(
 
     plan = Plan(_calls(calls, commands), seconds(latency), seconds(duration), seconds(warmup), commands)
     bounded(plan.duration, plan.warmup, None)
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with alone(console.print) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(plan, own, console.print))
-                own.keep = bool(result["violations"])
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    strain = result["strain"]
-    console.print(
-        f"latency {result['latency_ms']:g} ms, {plan.duration:g} s a run, "
-        f"{result['conditions']['cores']} cores, "
-        f"load average {strain['before']['load_average']} to {strain['after']['load_average']}, "
-        f"calibration {strain['before']['calibration_s']} s to {strain['after']['calibration_s']} s"
-    )
-    if json_output:
-        show_json(result)
-    if result["violations"]:
-        typer.echo(f"bench: {'; '.join(result['violations'])}", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print) as own:
+            own.prepare(console.print)
+            result = uvloop.run(measure(plan, own, console.print))
+            own.keep = bool(result["violations"])
+            return result
+
+    measured("bench payment", json_output, measuring, _tell, _failed)
 
 
 def _calls(text: str, commands: int) -> tuple[int, ...]:
@@ -66,3 +53,18 @@ def _calls(text: str, commands: int) -> tuple[int, ...]:
             f"--calls {text!r}: give whole numbers such as 8,16; times --commands they may be {_MOST} at most"
         )
     return tuple(int(part) for part in parts)
+
+
+def _tell(result: dict[str, Any], console: Console) -> None:
+    strain = result["strain"]
+    console.print(
+        f"latency {result['latency_ms']:g} ms, {result['seconds']:g} s a run, "
+        f"{result['conditions']['cores']} cores, "
+        f"load average {strain['before']['load_average']} to {strain['after']['load_average']}, "
+        f"calibration {strain['before']['calibration_s']} s to {strain['after']['calibration_s']} s"
+    )
+
+
+def _failed(result: dict[str, Any]) -> Sequence[str]:
+    violations: Sequence[str] = result["violations"]
+    return violations

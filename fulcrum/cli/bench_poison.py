@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 
 
@@ -38,23 +36,20 @@ def poison(
         raise Rejected(f"--service {min(unknown)!r} is unknown; one of inventory, payment")
     if every > commands:
         raise Rejected(f"--every {every}: give at most --commands {commands}, or no message is bad")
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
     plan = Plan(services, commands, every, rounds)
-    with interruptible():
-        try:
-            with alone(console.print, {"FULCRUM_RETRY_UNIT": str(RETRY_UNIT)}) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(plan, own, console.print))
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print, {"FULCRUM_RETRY_UNIT": str(RETRY_UNIT)}) as own:
+            own.prepare(console.print)
+            return uvloop.run(measure(plan, own, console.print))
+
+    measured("bench poison", json_output, measuring, _tell, failed)
+
+
+def _tell(result: dict[str, Any], console: Console) -> None:
     table = Table("service", "good commands", "without", "with", "cost %", "noise %", "verdict")
     for name, compared in result["services"].items():
         for figure, each in compared.items():
             shown = ("without", "with", "cost_percent", "noise_percent", "verdict")
             table.add_row(name, figure, *(str(each[column]) for column in shown))
     console.print(table)
-    if json_output:
-        show_json(result)
-    if reasons := failed(result):
-        typer.echo(f"bench: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)

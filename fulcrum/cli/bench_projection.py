@@ -9,9 +9,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.localstack import running
 
 
@@ -34,22 +32,15 @@ def projection(
 
     plan = Plan(rate, users, seconds(duration), seconds(warmup))
     bounded(plan.duration, plan.warmup, rate)
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with (
-                alone(console.print) as own,
-                running(own.stack, say=console.print, env=own.env) as found,
-            ):
-                result = uvloop.run(measure(plan, found.env, console.print))
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    _tell(result, console)
-    if json_output:
-        show_json(result)
-    if reasons := missed(result):
-        typer.echo(f"bench projection: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with (
+            alone(console.print) as own,
+            running(own.stack, say=console.print, env=own.env) as found,
+        ):
+            return uvloop.run(measure(plan, found.env, console.print))
+
+    measured("bench projection", json_output, measuring, _tell, missed)
 
 
 def _tell(result: dict[str, Any], console: Console) -> None:

@@ -9,9 +9,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 
 
 def reads(
@@ -29,20 +27,12 @@ def reads(
     from bench.alone import alone
     from bench.reads import Plan, measure, missed
 
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with alone(console.print) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(Plan(workflows, requests, readers), own, console.print))
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    _tell(result, console)
-    if json_output:
-        show_json(result)
-    if reasons := missed(result):
-        typer.echo(f"bench reads: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print) as own:
+            own.prepare(console.print)
+            return uvloop.run(measure(Plan(workflows, requests, readers), own, console.print))
+
+    measured("bench reads", json_output, measuring, _tell, missed)
 
 
 def _tell(result: dict[str, Any], console: Console) -> None:

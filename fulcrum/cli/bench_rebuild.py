@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from fulcrum.cli.client import Output, show_json, show_rows
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 
 _SMALLEST, _LARGEST = 1000, 5_000_000
@@ -35,32 +34,23 @@ def rebuild(
     """
     from bench.alone import alone
     from bench.conditions import conditions, strain
-    from bench.cost import SELF
     from bench.rebuild import measure
 
     sizes = _sizes(events)
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    runs = []
-    with interruptible():
-        try:
-            for size in sizes:
-                with alone(console.print) as own:
-                    own.prepare(console.print)
-                    settings = own.settings()
-                    found = asyncio.run(conditions(settings))
-                    before = strain()
-                    measured = measure(settings, size, own.processes())
-                    runs.append({**measured, "before": before, "after": strain()})
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    if json_output:
-        show_json({"conditions": found, "runs": runs})
-    else:
-        shown = [{**run, "cpu": run["cpu_us_per_event"][SELF]} for run in runs]
-        show_rows(shown, _COLUMNS, Output.TABLE)
-    if faults := [fault for run in runs for fault in run["faults"]]:
-        typer.echo(f"bench: {'; '.join(faults)}", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        runs = []
+        for size in sizes:
+            with alone(console.print) as own:
+                own.prepare(console.print)
+                settings = own.settings()
+                found = asyncio.run(conditions(settings))
+                before = strain()
+                rebuilt = measure(settings, size, own.processes())
+                runs.append({**rebuilt, "before": before, "after": strain()})
+        return {"conditions": found, "runs": runs}
+
+    measured("bench rebuild", json_output, measuring, _tell, _failed)
 
 
 def _sizes(text: str) -> list[int]:
@@ -72,3 +62,15 @@ def _sizes(text: str) -> list[int]:
         if not _SMALLEST <= size <= _LARGEST:
             raise Rejected(f"--events {size}: give {_SMALLEST} to {_LARGEST}")
     return sizes
+
+
+def _tell(result: dict[str, Any], console: Console) -> None:
+    table = Table(*_COLUMNS.values())
+    for run in result["runs"]:
+        shown = {**run, "cpu": run["cpu_us_per_event"]["bench"]}
+        table.add_row(*(str(shown[name]) for name in _COLUMNS))
+    console.print(table)
+
+
+def _failed(result: dict[str, Any]) -> list[str]:
+    return [fault for run in result["runs"] for fault in run["faults"]]

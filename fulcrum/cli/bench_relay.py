@@ -9,9 +9,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from fulcrum.cli.client import show_json
-from fulcrum.cli.exits import Exit
-from fulcrum.cli.interrupt import interruptible
+from fulcrum.cli.measured import measured
 from fulcrum.errors import Rejected
 
 _MOST_ROWS, _MOST_SIZES = 5_000_000, 6
@@ -36,20 +34,13 @@ def relay(
     from bench.relay import Plan, failed, measure
 
     plan = Plan(sizes_of(backlog), messages, rounds)
-    console = Console(soft_wrap=True, highlight=False, stderr=json_output)
-    with interruptible():
-        try:
-            with alone(console.print) as own:
-                own.prepare(console.print)
-                result = uvloop.run(measure(plan, own.settings()))
-        except KeyboardInterrupt:
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    _tell(result, console)
-    if json_output:
-        show_json(result)
-    if reasons := failed(result):
-        typer.echo(f"bench relay: {'; '.join(reasons)}", err=True)
-        raise typer.Exit(Exit.FAILED)
+
+    def measuring(console: Console) -> dict[str, Any]:
+        with alone(console.print) as own:
+            own.prepare(console.print)
+            return uvloop.run(measure(plan, own.settings()))
+
+    measured("bench relay", json_output, measuring, _tell, failed)
 
 
 def sizes_of(given: str) -> tuple[int, ...]:

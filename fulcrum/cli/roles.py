@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from fulcrum.garbage import spare_imports
 from fulcrum.settings import Settings
 from fulcrum.telemetry.logs import configure_logging
 
@@ -16,6 +17,7 @@ Serve = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 def _until_signal(serve: Serve, settings: Settings) -> None:
     """Run ``serve`` until SIGTERM or SIGINT; it then finishes what it has begun."""
+    spare_imports()
 
     async def main() -> None:
         stop = asyncio.Event()

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import Insert
 from fulcrum.store.bulk import arrays, insert_rows
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.relations import METADATA, SCHEMA_OF, time_column, uuid_column
+from fulcrum.store.statements import lasting
 
 PUBLISHED = Table(
     "commands_published",
@@ -53,7 +54,7 @@ class Issued:
 
 
 _ENTERED = tuple(column.name for column in PUBLISHED.c)
-_ENTER = insert_rows(PUBLISHED, _ENTERED, order_by=("command_id",)).on_conflict_do_nothing()
+_ENTER = lasting(insert_rows(PUBLISHED, _ENTERED, order_by=("command_id",)).on_conflict_do_nothing())
 
 
 @cache

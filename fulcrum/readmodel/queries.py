@@ -16,6 +16,7 @@ from fulcrum.readmodel.store import EPOCH
 from fulcrum.readmodel.view import View
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.relations import ATTEMPTS, uuid_column
+from fulcrum.store.statements import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,13 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: timestamp(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
-_RUN = select(workflow_runs, EPOCH).where(workflow_runs.c.workflow_id == bindparam("workflow_id"))
-_TIMELINE = (
+_RUN = lasting(select(workflow_runs, EPOCH).where(workflow_runs.c.workflow_id == bindparam("workflow_id")))
+_TIMELINE = lasting(
     select(*(c for c in timeline.columns if c.name != "workflow_id"))
     .where(timeline.c.workflow_id == bindparam("workflow_id"))
     .order_by(timeline.c.version)
 )
-_ENTRIES = (
+_ENTRIES = lasting(
     select(*(c for c in timeline.columns if c.name != "workflow_id"))
     .where(timeline.c.workflow_id == bindparam("workflow_id"), timeline.c.version > bindparam("after"))
     .order_by(timeline.c.version)
@@ -118,7 +119,7 @@ _newest = (
     .limit(_MOST_ATTEMPTS)
     .subquery()
 )
-_ATTEMPTS = select(_newest).order_by(_newest.c.started_at, _newest.c.attempt)
+_ATTEMPTS = lasting(select(_newest).order_by(_newest.c.started_at, _newest.c.attempt))
 _DECISION = (
     select(timeline.c.version, timeline.c.status, timeline.c.ignored)
     .where(

@@ -43,6 +43,7 @@ from fulcrum.readmodel.relations import (
 from fulcrum.readmodel.view import View
 from fulcrum.saga.messages import DecisionMade
 from fulcrum.store.database import Transaction
+from fulcrum.store.statements import lasting
 
 #: Columns of a run that hold what it is looked up by.
 _KEYED_BY = ("correlation_id", "customer_ref", "lines")
@@ -124,8 +125,8 @@ def offset_rows(offsets: Offsets) -> dict[str, str]:
 def statements(schema: str) -> Statements:
     """The statements for the generation in ``schema``."""
     return Statements(
-        upsert_runs=_upsert_runs(in_schema(workflow_runs, schema), in_schema(run_keys, schema)),
-        insert_entries=_insert(in_schema(timeline, schema)).on_conflict_do_nothing(),
+        upsert_runs=lasting(_upsert_runs(in_schema(workflow_runs, schema), in_schema(run_keys, schema))),
+        insert_entries=lasting(_insert(in_schema(timeline, schema)).on_conflict_do_nothing()),
     )
 
 
@@ -197,6 +198,6 @@ def _keys(runs: CTE) -> Any:
     )
 
 
-_STORE_OFFSETS = store_offsets(
-    select(projections.c.live).where(projections.c.name == WORKFLOWS).scalar_subquery()
+_STORE_OFFSETS = lasting(
+    store_offsets(select(projections.c.live).where(projections.c.name == WORKFLOWS).scalar_subquery())
 )

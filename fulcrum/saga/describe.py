@@ -18,6 +18,7 @@ from fulcrum.saga import identity
 from fulcrum.saga.decide import Decision, Forget, decide
 from fulcrum.saga.definitions import DEFINITIONS
 from fulcrum.saga.messages import (
+    Answer,
     CancelRequested,
     DeadlinePassed,
     Event,
@@ -27,7 +28,7 @@ from fulcrum.saga.messages import (
     OperatorRequested,
     RetentionPassed,
 )
-from fulcrum.saga.run import Status, StepStatus, WorkflowRun
+from fulcrum.saga.run import Intercept, Status, StepStatus, WorkflowRun
 from fulcrum.saga.step import Definition, Step
 from fulcrum.saga.verbs import Verb
 
@@ -83,9 +84,51 @@ def matrix(definition: Definition, step: Step) -> Matrix:
     }
 
 
+#: The step that was requested last -> event -> what it does
+InterceptMatrix = Mapping[str, Mapping[str, str]]
+
+
+def intercept_matrix(definition: Definition, step: Step, status: Status) -> InterceptMatrix:
+    """What happens while ``step`` is asked to stop what it has under way, by how far the run has come.
+
+    ``status`` is running or paused. The last columns are of the step that the run waits for.
+    """
+    assert step.undone is not None
+    assert step.undo_refused is not None
+    ours = (step.undone, step.undo_refused, DeadlinePassed, CancelRequested)
+    found = {}
+    for each in definition.steps[definition.steps.index(step) :]:
+        run = _run(definition, each, status, StepStatus.REQUESTED)
+        asked = Intercept(
+            step=step.name,
+            command_id=identity.intercept_id(_WORKFLOW, step.name, 1),
+            reason="cancelled",
+            requested_at=_NOW,
+            deadline_at=None if status is Status.PAUSED else _NOW,
+        )
+        run = replace(run, intercept=asked)
+        cells = {
+            name_of(event): _done(run, _of_intercept(_event(run, event, step), asked), each) for event in ours
+        }
+        cells |= {"done": outcome(run, each.done, each), "refused": outcome(run, each.refused, each)}
+        found[each.name] = cells
+    return found
+
+
+def _of_intercept(event: Event, asked: Intercept) -> Event:
+    """The event, if it answers or times a command, as one about the intercept's."""
+    if isinstance(event, Answer | DeadlinePassed):
+        return replace(event, command_id=asked.command_id)
+    return event
+
+
 def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
     """What ``event`` about ``step`` does to ``run``, in a few words."""
-    result = decide(run, _event(run, event, step))
+    return _done(run, _event(run, event, step), step)
+
+
+def _done(run: WorkflowRun, event: Event, step: Step) -> str:
+    result = decide(run, event)
     if isinstance(result, Forget):
         return "forget the run"
     assert isinstance(result, Decision), result
@@ -96,7 +139,8 @@ def outcome(run: WorkflowRun, event: Happening, step: Step) -> str:
     asked = result.run.intercept
     held += [f"hold {asked.step}"] if asked is not None and asked.held else []
     moved = [str(result.run.status)] if result.run.status != run.status else []
-    stepped = [f"step {result.run.step(step.name).status}"] if not (moved or sent or held) else []
+    stays = "goes on" if run.intercept and not asked else f"step {result.run.step(step.name).status}"
+    stepped = [stays] if not (moved or sent or held) else []
     return ", ".join([*moved, *stepped, *sent, *held])
 
 
@@ -236,6 +280,8 @@ def _page() -> Iterator[str]:
         yield from _diagram(definition)
         for step in definition.steps:
             yield from _late_events(definition, step)
+            if step.intercepts:
+                yield from _intercepts(definition, step)
 
 
 def _statuses() -> Iterator[str]:
@@ -336,5 +382,24 @@ def _late_events(definition: Definition, step: Step) -> Iterator[str]:
     for (status, at), cells in matrix(definition, step).items():
         shown = ["" if cells[name].startswith("ignored") else cells[name] for name in names]
         if any(shown):
+            yield f"| {status} | {at} | " + " | ".join(shown) + " |"
+    yield ""
+
+
+def _intercepts(definition: Definition, step: Step) -> Iterator[str]:
+    going = (Status.RUNNING, Status.PAUSED)
+    tables = {status: intercept_matrix(definition, step, status) for status in going}
+    names = list(tables[Status.RUNNING][step.name])
+    yield f"### {definition.name}: what each event does while {step.name} is asked to stop"
+    yield ""
+    yield "A cancellation came when the goods may have been under way. *done* and *refused* are the answers"
+    yield "of the step that the run waits for; the others are those of the request to stop, its deadline, and"
+    yield "another cancellation. What is answered first counts."
+    yield ""
+    yield "| run | waits for | " + " | ".join(names) + " |"
+    yield "|---|---|" + "---|" * len(names)
+    for status, rows in tables.items():
+        for at, cells in rows.items():
+            shown = ["" if cells[name].startswith("ignored") else cells[name] for name in names]
             yield f"| {status} | {at} | " + " | ".join(shown) + " |"
     yield ""

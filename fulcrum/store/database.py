@@ -81,11 +81,8 @@ class Transaction:
         sql, bound = compiled(statement, parameters)
         before = [] if self._begun else ["BEGIN"]
         self._begun = True
-        if self._ahead:
-            await session.run("; ".join([*before, *self._ahead, session.text(sql, bound)]))
-            self._ahead.clear()
-        else:
-            await session.run("; ".join([*before, sql]), bound)
+        await session.run("; ".join([*before, *self._ahead, session.text(sql, bound)]))
+        self._ahead.clear()
         return session
 
     async def __aenter__(self) -> Transaction:
@@ -195,7 +192,7 @@ class Database:
         sql, bound = compiled(statement, parameters)
         session = await self._pool.acquire()
         try:
-            await session.run(sql, bound)
+            await session.run(session.text(sql, bound))
             return session.rowcount, session.rows()
         finally:
             self._pool.release(session)

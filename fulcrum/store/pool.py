@@ -14,17 +14,21 @@ from typing import Any
 
 import aiopg
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from fulcrum.store.failures import (
     DatabaseDown,
     NoSessionFree,
+    SerializationFailure,
     StatementTimeout,
     cancellation_kept,
     times_cancelled,
     translate,
     translate_refusal,
 )
+from fulcrum.store.prepared import Prepared
+from fulcrum.store.statements import is_lasting
 
 _IDLE = psycopg2.extensions.TRANSACTION_STATUS_IDLE
 _CONNECT_TIMEOUT = 5.0
@@ -47,6 +51,7 @@ class Session:
         self._connection = connection
         self._cursor = cursor
         self._server = server
+        self._prepared = Prepared()
 
     @property
     def usable(self) -> bool:
@@ -75,7 +80,12 @@ class Session:
             return [dict(zip(names, row, strict=True)) for row in self._cursor.raw.fetchall()]
 
     def text(self, sql: str, parameters: Mapping[str, Any]) -> str:
-        """The statement with its parameters in place."""
+        """The statement with its parameters in place; one that lasts is prepared here or was before."""
+        if is_lasting(sql):
+            return self._prepared.text(sql, parameters, self._filled)
+        return self._filled(sql, parameters)
+
+    def _filled(self, sql: str, parameters: Mapping[str, Any]) -> str:
         return self._cursor.mogrify(sql, parameters).decode()
 
     @contextmanager
@@ -86,15 +96,21 @@ class Session:
         except psycopg2.Error as error:
             raise translate(error, self.closed, self._server) from error
 
-    async def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
-        """Execute. Raises Unavailable (DatabaseDown when the connection is gone, StatementTimeout when the
-        server took too long), SerializationFailure, or psycopg2's own error when the statement is wrong.
+    async def run(self, sql: str) -> None:
+        """Execute ``sql``, in which every value is in its place.
+
+        Raises Unavailable (DatabaseDown when the connection is gone, StatementTimeout when the server took
+        too long), SerializationFailure, or psycopg2's own error when the statement is wrong.
 
         aiopg raises CancelledError for a statement timeout, which would look like this task being stopped.
         """
         try:
-            with self._translated(), cancellation_kept():
-                await self._cursor.execute(sql, parameters)
+            with self._prepared.within(sql), self._translated(), cancellation_kept():
+                await self._cursor.execute(sql)
+        except psycopg2.errors.InvalidSqlStatementName as error:
+            self._prepared.give_up()
+            self.close()
+            raise SerializationFailure(str(error)) from error
         except asyncio.CancelledError as error:
             if times_cancelled() > 0:
                 self.close()

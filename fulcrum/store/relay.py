@@ -1,8 +1,8 @@
 """How committed outbox rows reach Kafka, in order for each key, and then leave the table.
 
-Whatever is in the table is unsent, lowest id first (``unsent``), and what Kafka acknowledged is deleted.
-While a window is on its way, the next one is read and the one before is deleted. A crash in between sends
-rows again, with the same event ids.
+Whatever is in the table is unsent, lowest id first (``unsent``), and what Kafka acknowledged is soon deleted.
+While a window is on its way, the next one is read and those before are deleted, of small ones several at a
+time. A crash in between sends rows again, with the same event ids.
 
 What may come late, from a process that slept through its lease, are copies of rows that it has read and not
 deleted: the next leader reads the same rows first, so the first copy of each row keeps its place among those
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from fulcrum.store.lease import RENEW_EVERY, Held, Lease
 from fulcrum.store.outbox import OutboxRow, on_commit
 from fulcrum.store.parked_keys import ParkedKeys
 from fulcrum.store.relations import ServiceRelations
+from fulcrum.store.statements import lasting
 from fulcrum.store.unsent import Unsent, Window
 from fulcrum.telemetry.metrics import outbox_lag_seconds, outbox_leader, outbox_sent, relay_errors
 
@@ -38,9 +40,12 @@ log = structlog.get_logger()
 #: argument, which is called from any thread, says that the lease is no longer safe.
 Send = Callable[[Sequence[OutboxRow], Callable[[], bool]], Awaitable[int]]
 
-#: Seconds between reads when nothing woke us, and between tries to take a lease that another holds.
-_IDLE = 0.1
+#: Seconds between reads when nothing woke us (another process commits, too), the same once nothing came for
+#: ``_QUIET`` seconds, and between tries to take a lease that another holds.
+_IDLE, _IDLE_LONG, _QUIET = 0.1, 0.5, 5.0
 _STANDBY = 0.5
+#: What is acknowledged is deleted when it is so many rows, or after so many seconds.
+_DELETED_AT_ONCE, _DELETED_AFTER = 500, 0.1
 _BACKOFF_FIRST, _BACKOFF_LAST = 0.1, 2.0
 
 
@@ -64,16 +69,21 @@ class Relay:
         self._woken = asyncio.Event()
         self._answered = False
         self._deleting: asyncio.Task[None] | None = None
+        #: Acknowledged rows that are still in the table, and since when the first of them is.
+        self._sent: list[int] = []
+        self._sent_since = 0.0
         self._unsent = Unsent(db, relations)
         outbox, lease = relations.outbox, relations.lease
         # A delete that is lost with the server costs a repeat, not an event: it need not wait for the disk.
         unhurried = select(func.set_config("synchronous_commit", "off", True)).scalar_subquery()
-        self._delete = delete(outbox).where(
-            lease.c.shard == 0,
-            lease.c.epoch == bindparam("held_epoch"),
-            outbox.c.shard == 0,
-            outbox.c.id == bindparam("ids", type_=ARRAY(BigInteger)).any_(),
-            unhurried == "off",
+        self._delete = lasting(
+            delete(outbox).where(
+                lease.c.shard == 0,
+                lease.c.epoch == bindparam("held_epoch"),
+                outbox.c.shard == 0,
+                outbox.c.id == bindparam("ids", type_=ARRAY(BigInteger)).any_(),
+                unhurried == "off",
+            )
         )
 
     @property
@@ -136,6 +146,7 @@ class Relay:
         outbox_leader.labels(self._service).set(1)
         await self._parked_keys.load()
         self._unsent.restart()
+        self._sent.clear()
         over = asyncio.Event()
         renewal = asyncio.create_task(self._keep(self._held, over))
         try:
@@ -162,13 +173,15 @@ class Relay:
                 log.warning("relay.not_renewed", service=self._service, error=str(error))
 
     async def _send_on(self, held: Held, stop: asyncio.Event) -> None:
-        """Send window after window. While one is sent, the next is read and the one before is deleted."""
+        """Send window after window. While one is sent, the next is read and those before are deleted."""
         reading: asyncio.Task[Window] | None = None
+        loop = asyncio.get_running_loop()
+        found = loop.time()
         try:
             while not stop.is_set() and self._still(held):
                 if reading is None:
                     if self._unsent.sweep_due:
-                        await self._deleted()
+                        await self._delete_all(held)
                         await self._unsent.sweep()
                     self._woken.clear()
                     window = await self._read()
@@ -178,18 +191,23 @@ class Relay:
                 ahead = window.full and not self._unsent.sweep_due
                 reading = asyncio.create_task(self._read()) if ahead else None
                 await self._send_window(held, window.rows)
-                if not window.rows:
-                    await self._deleted()
+                if window.rows:
+                    found = loop.time()
+                else:
+                    await self._delete_all(held)
                 if not window.full:
+                    idle = _IDLE_LONG if loop.time() - found > _QUIET else _IDLE
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(_IDLE):
+                        async with asyncio.timeout(min(idle, _DELETED_AFTER) if self._sent else idle):
                             await self._woken.wait()
-            await self._deleted()
+            await self._delete_all(held)
         finally:
             # What is acknowledged should leave the table also when the next window failed.
+            left, self._sent = self._sent, []
+            deleting = [self._delete_ids(held, left)] if left else []
             under_way = [task for task in (reading, self._deleting) if task is not None]
             self._deleting = None
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(*under_way, *deleting, return_exceptions=True)
 
     def _still(self, held: Held) -> bool:
         """Whether to go on; Unavailable when nobody knows."""
@@ -225,15 +243,18 @@ class Relay:
                 )
             except Rejected as error:
                 # What the key has sent must be gone, or it would be parked as well.
-                await self._deleted()
+                await self._delete_all(held)
                 await self._park(held, rows[0], error)
                 continue
             if not acknowledged:
                 raise Unavailable(f"Kafka acknowledged none of {len(rows)} rows")
             crashpoint.reached("outbox.sent")
-            await self._deleted()
-            ids = [row["id"] for row in rows[:acknowledged]]
-            self._deleting = asyncio.create_task(self._delete_ids(held, ids))
+            if not self._sent:
+                self._sent_since = time.monotonic()
+            self._sent += [row["id"] for row in rows[:acknowledged]]
+            late = time.monotonic() - self._sent_since >= _DELETED_AFTER
+            if late or len(self._sent) >= _DELETED_AT_ONCE:
+                await self._begin_delete(held)
             rows = rows[acknowledged:]
 
     async def _delete_ids(self, held: Held, ids: Sequence[int]) -> None:
@@ -243,6 +264,18 @@ class Relay:
             log.warning("relay.fenced", service=self._service, epoch=held.epoch, sent=len(ids))
             if self._held is held:
                 self._held = None
+
+    async def _begin_delete(self, held: Held) -> None:
+        """Delete what is acknowledged while the next window is sent, once the delete before is done."""
+        await self._deleted()
+        ids, self._sent = self._sent, []
+        self._deleting = asyncio.create_task(self._delete_ids(held, ids))
+
+    async def _delete_all(self, held: Held) -> None:
+        """Delete what is acknowledged, and wait for it."""
+        if self._sent:
+            await self._begin_delete(held)
+        await self._deleted()
 
     async def _deleted(self) -> None:
         """Wait for the delete that is under way; raises its error."""

@@ -22,6 +22,7 @@ from fulcrum.errors import Unavailable
 from fulcrum.store.database import Database, Row
 from fulcrum.store.gaps import Gaps
 from fulcrum.store.relations import ServiceRelations
+from fulcrum.store.statements import lasting
 
 log = structlog.get_logger()
 
@@ -148,7 +149,7 @@ def _bounded(relations: ServiceRelations, *conditions: ColumnElement[bool]) -> S
         .subquery()
     )
     columns = [lowest.c[each.name] for each in outbox.c if each.name != "shard"]
-    return (
+    return lasting(
         select(*columns, lowest.c.upto)
         .where(lowest.c.upto - lowest.c.size < bindparam("bytes"))
         .order_by(lowest.c.id)

@@ -15,6 +15,7 @@ from fulcrum.saga import identity
 from fulcrum.saga.terms import terms_of
 from fulcrum.store import outbox
 from fulcrum.store.database import Row
+from fulcrum.store.statements import lasting
 from fulcrum.telemetry import metrics
 from fulcrum.web.answers import IntentAccepted
 from fulcrum.web.intent_bodies import IntentBody
@@ -24,7 +25,7 @@ from fulcrum.web.relations import INTAKE, intents
 from fulcrum.web.services import Services
 
 REPLAYED = "Idempotency-Replayed"
-_INSERT = insert(intents).on_conflict_do_nothing()
+_INSERT = lasting(insert(intents).on_conflict_do_nothing())
 _FIRST = select(intents.c.fingerprint, intents.c.accepted_at).where(
     intents.c.workflow_id == bindparam("workflow_id")
 )

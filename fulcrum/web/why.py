@@ -18,6 +18,7 @@ from fulcrum.readmodel.projection import FINAL
 from fulcrum.readmodel.view import View
 from fulcrum.readmodel.why import Facts, Why, why
 from fulcrum.store.database import Row
+from fulcrum.store.statements import lasting
 from fulcrum.web.relations import requests
 from fulcrum.web.services import Services
 
@@ -25,7 +26,7 @@ from fulcrum.web.services import Services
 _WITHIN = 0.5
 #: Who has waited for less is not compared with others.
 _COMPARED_AFTER = timedelta(seconds=5)
-_UNDECIDED = (
+_UNDECIDED = lasting(
     select(
         func.coalesce(requests.c.signal, requests.c.verb).label("verb"),
         requests.c.actor,

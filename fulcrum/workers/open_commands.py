@@ -17,20 +17,23 @@ from fulcrum.commands.delivery import Delivery
 from fulcrum.store.bulk import arrays, rows_of
 from fulcrum.store.database import Database, Row, Transaction
 from fulcrum.store.relations import uuid_column
+from fulcrum.store.statements import lasting
 from fulcrum.workers.payment_relations import OPEN_COMMAND
 
 _GIVEN = ("command_id", "type", "headers", "body")
 _given = rows_of(OPEN_COMMAND, _GIVEN)
-_NOTE = insert(OPEN_COMMAND).from_select(
-    [*_GIVEN, "begun_at", "due_at"],
-    select(
-        *[_given.c[name] for name in _GIVEN],
-        func.clock_timestamp(),
-        func.clock_timestamp() + bindparam("sweep_after", type_=Interval),
-    ).order_by(_given.c.command_id),
+_NOTE = lasting(
+    insert(OPEN_COMMAND).from_select(
+        [*_GIVEN, "begun_at", "due_at"],
+        select(
+            *[_given.c[name] for name in _GIVEN],
+            func.clock_timestamp(),
+            func.clock_timestamp() + bindparam("sweep_after", type_=Interval),
+        ).order_by(_given.c.command_id),
+    )
 )
 _IDS = bindparam("ids", type_=ARRAY(uuid_column()))
-_CLOSE = delete(OPEN_COMMAND).where(OPEN_COMMAND.c.command_id == _IDS.any_())
+_CLOSE = lasting(delete(OPEN_COMMAND).where(OPEN_COMMAND.c.command_id == _IDS.any_()))
 # Locked rows are those that another sweeper takes, or that are being answered just now.
 _due = (
     select(OPEN_COMMAND.c.command_id)

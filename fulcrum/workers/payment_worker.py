@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import bindparam, select, update
@@ -21,10 +21,11 @@ from fulcrum.commands.delivery import Delivery
 from fulcrum.errors import Rejected
 from fulcrum.saga.messages import AuthorizePayment, QueryPayment, StepCommand
 from fulcrum.store import inbox, outbox
-from fulcrum.store.bulk import arrays, insert_rows, rows_of
+from fulcrum.store.bulk import insert_rows, rows_of
 from fulcrum.store.database import Database, Transaction
 from fulcrum.store.outbox import OutboxRow
 from fulcrum.store.relations import uuid_column
+from fulcrum.store.statements import lasting
 from fulcrum.telemetry.metrics import commands_duplicate
 from fulcrum.wire.codec import Codec
 from fulcrum.wire.topics import Topics
@@ -59,16 +60,16 @@ _TOGETHER, _AT_ONCE = 50, 2
 
 _FIELDS = tuple(Payment.__dataclass_fields__)
 # The primary key serves it. The lock orders the moves of one workflow across processes.
-_LOCK = (
+_LOCK = lasting(
     select(*[PAYMENT.c[name] for name in _FIELDS])
     .where(PAYMENT.c.workflow_id == bindparam("ids", type_=ARRAY(uuid_column())).any_())
     .order_by(PAYMENT.c.workflow_id)
     .with_for_update()
 )
 # It meets an existing row only when another transaction has just made it: the moves are then decided again.
-_INSERT = insert_rows(PAYMENT, _FIELDS, order_by=("workflow_id",))
+_INSERT = lasting(insert_rows(PAYMENT, _FIELDS, order_by=("workflow_id",)))
 _moved = rows_of(PAYMENT, _FIELDS)
-_UPDATE = (
+_UPDATE = lasting(
     update(PAYMENT)
     .values({name: _moved.c[name] for name in _FIELDS if name != "workflow_id"})
     .where(PAYMENT.c.workflow_id == _moved.c.workflow_id)
@@ -254,4 +255,6 @@ def _save(tx: Transaction, known: Mapping[str, Payment], changed: Sequence[Payme
         (_UPDATE, [each for each in changed if each.workflow_id in known]),
     ):
         if payments:
-            tx.at_commit(statement, arrays(_FIELDS, [asdict(each) for each in payments]))
+            tx.at_commit(
+                statement, {f"{name}_array": [getattr(each, name) for each in payments] for name in _FIELDS}
+            )

@@ -17,6 +17,8 @@ import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
+from aiokafka.protocol.fetch import FetchRequest
 from faust.app.base import App
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables import TableManager
@@ -40,6 +42,8 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
     "Thread._fetch_records": (driver.AIOKafkaConsumerThread._fetch_records, "39a2c6c79fc1455a"),
     "Thread._seek_wait": (driver.AIOKafkaConsumerThread._seek_wait, "9d221e816d940467"),
     "Fetcher.fetched_records": (Fetcher.fetched_records, "be4348896b9b66af"),
+    "Fetcher._proc_fetch_request": (Fetcher._proc_fetch_request, "59bf948fff47eed5"),
+    "FetchRequest": (FetchRequest, "ef21d383f1372a25"),
     "FetchResult.getall": (FetchResult.getall, "3e717e30de5068d5"),
     "FetchResult.check_assignment": (FetchResult.check_assignment, "b5340df67e3f330f"),
     "TopicPartitionState": (TopicPartitionState, "2b83334afadf6d98"),
@@ -66,6 +70,10 @@ PINNED: dict[str, tuple[Callable[..., Any], str]] = {
         "c2701bfc3e6f6cad",
     ),
     "TableManager.on_start": (TableManager.on_start, "365dd25fbc0e0684"),
+    "MessageAccumulator.drain_by_nodes": (MessageAccumulator.drain_by_nodes, "fc995afbfc5718e2"),
+    "MessageBatch.remaining_linger": (MessageBatch.remaining_linger, "6f296891237ba250"),
+    "Producer._new_producer": (driver.Producer._new_producer, "e72355c3430ed02f"),
+    "App._new_consumer": (App._new_consumer, "bff6ccd646b71ea9"),
     "Producer._settings_extra": (driver.Producer._settings_extra, "a4c7bc41b6382223"),
 }
 

@@ -236,3 +236,19 @@ async def test_a_fetch_keeps_its_partitions_when_recovery_empties_the_active_one
     await fetching
 
     assert broker.asked == [{CHANGELOG}]
+
+
+async def test_fetches_rest_for_the_pace(readers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first goes at once, and the next when the pace has passed since then."""
+    reader = readers(Broker(1, {CHANGELOG: range(3)}))
+    reader.pace = 5.0
+    rested: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rested.append(seconds)
+
+    monkeypatch.setattr(guard.asyncio, "sleep", rest)
+    for _ in range(2):
+        await reader._pace()
+
+    assert [round(seconds, 1) for seconds in rested] == [5.0]

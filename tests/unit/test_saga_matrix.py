@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from fulcrum.saga.definitions import DEFINITIONS
-from fulcrum.saga.describe import Matrix, events_of, matrix, name_of, outcome
+from fulcrum.saga.describe import Matrix, events_of, intercept_matrix, matrix, name_of, outcome
 from fulcrum.saga.describe import _run as run_at
 from fulcrum.saga.messages import EVENTS, Answer
 from fulcrum.saga.run import Status, StepStatus
@@ -627,6 +627,40 @@ def acting_of(step: Step) -> dict[str, dict[str, str]]:
 def test_the_whole_fulfilment_does_what_its_table_says(step: Step) -> None:
     """Every event at every step, in every state."""
     assert acting_of(step) == json.loads(GOLDEN.read_text())[step.name]
+
+
+#: While the courier is asked to stop: what a yes does, and what the step does that the run waits for.
+INTERCEPTING = {
+    "create_delivery": ("compensating, send CancelPackJob", "send HandOverParcel"),
+    "hand_over": ("compensating, send CancelPackJob", "send ConsumeStock"),
+    "consume_stock": ("compensating, send RestockStock", "send TrackDelivery"),
+    "deliver": ("compensating, send RestockStock", "completed"),
+}
+
+
+@pytest.mark.parametrize("at", INTERCEPTING)
+def test_a_request_to_stop_is_a_race_that_is_decided_once(at: str) -> None:
+    """A yes turns the run round, a no and a second cancellation do not, silence asks again."""
+    told = intercept_matrix(WHOLE, WHOLE.step("create_delivery"), Status.RUNNING)[at]
+    stopped, done = INTERCEPTING[at]
+
+    assert told["DeliveryCancelled"] == stopped
+    assert told["DeliveryNotCancelled"] == "goes on"
+    assert told["DeadlinePassed"] == "send CancelDelivery"
+    assert told["CancelRequested"] == "ignored: already_intercepting"
+    assert told["done"] == done
+    assert told["refused"].startswith("compensating, send ")
+
+
+@pytest.mark.parametrize("at", INTERCEPTING)
+def test_a_paused_run_holds_what_the_answer_asks_for(at: str) -> None:
+    """And its deadlines stand still."""
+    told = intercept_matrix(WHOLE, WHOLE.step("create_delivery"), Status.PAUSED)[at]
+
+    assert told["DeliveryCancelled"].startswith("hold ")
+    assert told["DeliveryNotCancelled"] == "goes on"
+    assert told["DeadlinePassed"].startswith("ignored: ")
+    assert told["CancelRequested"] == "ignored: already_intercepting"
 
 
 ROWS = [(DEFINITION, step) for step in DEFINITION.steps] + [(WHOLE, step) for step in WHOLE.steps]

@@ -6,12 +6,12 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import bindparam, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from fulcrum.store import statements
 from fulcrum.store.bulk import arrays, insert_rows
 from fulcrum.store.relations import messaging
-from fulcrum.store.statements import compiled
+from fulcrum.store.statements import compiled, is_lasting, lasting
 
 R = messaging("inventory")
 ID = "8fdcbaae-26af-4143-b523-76f6c84640f4"
@@ -92,3 +92,25 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(10):
         compiled(select(*[R.outbox.c.id] * (n + 1)))
         assert len(statements._cache) <= 3
+
+
+def test_a_lasting_statement_has_its_text_and_written_values_once() -> None:
+    """An IN list that is written in it is expanded, and what is given is turned into what psycopg2 takes."""
+    statement = lasting(
+        select(R.outbox.c.id).where(
+            R.outbox.c.topic.in_(["a", "b"]), R.outbox.c.headers == bindparam("h", type_=JSONB)
+        )
+    )
+    sql, bound = compiled(statement, {"h": {"x": 1}})
+
+    assert "POSTCOMPILE" not in sql
+    assert is_lasting(sql)
+    assert sorted(map(str, bound.values())) == ["a", "b", '{"x": 1}']
+    with pytest.raises(KeyError, match="h"):
+        compiled(statement, {})
+
+
+def test_a_lasting_statement_takes_no_list_of_any_length() -> None:
+    """Each length would be another text."""
+    with pytest.raises(TypeError, match="takes no IN list: ids"):
+        lasting(select(R.outbox.c.id).where(R.outbox.c.id.in_(bindparam("ids", expanding=True))))
