@@ -69,7 +69,7 @@ def plot(compared: Sequence[Compared], file: Path) -> None:
     colours = ["tab:red" if each.worse else "tab:blue" for each in shown]
     axes.barh([each.name for each in shown], [each.ratio for each in shown], color=colours)
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xlabel("now beside then, above 1 is better; the speed of the machine is left out")
+    axes.set_xlabel("now beside then: above 1 is better")
     figure.tight_layout()
     figure.savefig(file)
     pyplot.close(figure)
