@@ -18,9 +18,9 @@ from bench.crash_report import failed, tell
 from bench.crash_run import LIMITS, UNFORGIVING, Plan, crash
 from bench.crash_schedule import schedule
 from bench.figures import seconds
+from bench.program import run
 from fulcrum.cli.client import console
-from fulcrum.cli.interrupt import interruptible
-from fulcrum.errors import FulcrumError, Rejected
+from fulcrum.errors import Rejected
 from fulcrum.localstack import Stack, running
 
 _LONGEST, _MOST, _FASTEST = 4 * 3600.0, 5000, 50.0
@@ -84,11 +84,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    with interruptible():
-        try:
-            sys.exit(main(sys.argv[1:]))
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except FulcrumError as error:
-            print(f"crash: {error}", file=sys.stderr)
-            sys.exit(1)
+    run("crash", main)

@@ -20,10 +20,10 @@ from bench.alone import alone
 from bench.conditions import strain
 from bench.figures import bounded, seconds
 from bench.load import Ends, Generator
+from bench.program import run
 from fulcrum.cli.client import console
-from fulcrum.cli.interrupt import interruptible
 from fulcrum.doctor.invariants import settings_of
-from fulcrum.errors import FulcrumError, Misconfigured, Rejected
+from fulcrum.errors import Misconfigured, Rejected
 from fulcrum.localstack.home import Say
 from fulcrum.localstack.running import ROLES, running
 from fulcrum.saga.definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -122,11 +122,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    with interruptible():
-        try:
-            sys.exit(main(sys.argv[1:]))
-        except KeyboardInterrupt:
-            sys.exit(130)
-        except FulcrumError as error:
-            print(f"profile: {error}", file=sys.stderr)
-            sys.exit(1)
+    run("profile", main)

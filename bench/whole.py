@@ -19,8 +19,9 @@ from typing import Any
 from rich.table import Table
 
 from bench.comparison import Compared, compare
+from bench.program import run
 from fulcrum.cli.client import console
-from fulcrum.errors import FulcrumError, Rejected
+from fulcrum.errors import Rejected
 
 RESULTS = Path(__file__).parent / "results"
 #: Each part with its arguments: together they take a quarter of an hour.
@@ -112,10 +113,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except FulcrumError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(1)
+    run("bench", main)
